@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Two commands: `make hw` runs the suite on a stock kernel, `make test` tests the suite itself.
+
+KERNEL ?= debian:6.12
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: help setup hw test lint unit lab
+
+help:
+	@echo 'make hw [KERNEL=SPEC] [ARGS=...]   boot a kernel, run the suite on it, print the matrix'
+	@echo '                                   (KERNEL=debian:7.3, deb:FILE[,FILE], dir:BUILD-TREE; ARGS="-k hugetlb")'
+	@echo 'make test                          check and test everything, guests of the virtual lab included'
+	@echo 'make lint | unit | lab             the parts of it'
+	@echo 'make setup                         install missing programs, make .venv; nothing when it is done'
+
+setup:
+	@tools/setup.sh
+
+hw: setup
+	@$(BIN)/hil run --kernel '$(KERNEL)' $(ARGS)
+
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/lab
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: setup
+	$(BIN)/pytest tests/unit
+
+lab: setup
+	$(BIN)/pytest tests/lab

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From evidence and rule to a verdict.
+
+The order of precedence, first that applies:
+
+1. the machine was lost: ``crash``, or ``hang`` when it had to be reset;
+2. the memory can't be made here: ``not-applicable``; anything else that went wrong before the call
+   under test was made: ``harness-error``;
+3. the deadline passed in the call under test or later: ``hang``; the child died by itself there:
+   ``kernel-warning`` when the kernel had something to say, else ``harness-error``;
+4. findings, in this order: ``kernel-warning``, ``wrongly-accepted``, ``wrongly-refused``,
+   ``wrong-errno``, ``leak``, ``miscounted``, ``moved``, ``stayed``, ``corrupt``, ``stale``;
+5. no rule: ``no-rule``; else ``ok``.
+
+Of several findings the first that no known defect excuses is the verdict; when all are excused, the
+first.  Findings need no rule, save accepted, refused and errno: a leak is a leak on any kernel.
+A verdict ``ok`` with ``known`` set: the known defect did not show, its entry is out of date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from hil.cells import Cell
+from hil.evidence.log import taint_names, warnings
+from hil.rules.known import Known, known_for, zone_names
+from hil.rules.table import Rule, rule_for, why_none
+from hil.system.release import Release
+from hil.verdicts import Verdict
+
+STAGES = ("open", "make", "before", "pin", "during", "hold", "release", "after", "done")
+"""The stages of a cell in order; evidence names the last one reached."""
+
+# What a module's licence, signature or origin sets, or what concerns firmware and user space, says
+# nothing about the driver under test.  Left are M, B, D, W and L, and bits that are not known yet.
+_HARMLESS_TAINT = sum(1 << bit for bit in (0, 1, 2, 3, 6, 8, 10, 11, 12, 13, 15, 16, 17, 18, 19))
+_WARNED = 1 << 9
+
+
+class Judgement(NamedTuple):
+    """The verdict, one sentence with what was found and what was expected, and who says so."""
+
+    verdict: Verdict
+    reason: str
+    known: Known | None = None
+    rule: Rule | None = None
+
+
+class _Finding(NamedTuple):
+    verdict: Verdict
+    reason: str
+
+
+def _part(evidence: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = evidence.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(mapping: Mapping[str, Any], key: str) -> int:
+    value = mapping.get(key)
+    return value if isinstance(value, int) else 0
+
+
+def _past_call(stage: str) -> bool:
+    return stage in STAGES and STAGES.index(stage) >= STAGES.index("pin")
+
+
+def facts(evidence: Mapping[str, Any]) -> dict[str, object]:
+    """What rules may look at: the buffer's own facts, ``movable`` and ``pfnmap``."""
+    buffer = _part(evidence, "buffer")
+    found: dict[str, object] = dict(_part(buffer, "facts"))
+    found["movable"] = "Movable" in zone_names(evidence)
+    flags = _part(buffer, "proof").get("VmFlags")
+    if isinstance(flags, str):
+        # GUP asks for both; TTM's mappings have VM_IO alone.
+        found["pfnmap"] = not {"io", "pf"}.isdisjoint(flags.split())
+    return found
+
+
+def _console(evidence: Mapping[str, Any]) -> str:
+    """The line of a dead machine's console that says most."""
+    lines = [str(line) for line in evidence.get("console") or []]
+    told = warnings(lines)
+    for mark in ("Kernel panic", "BUG", "Oops"):
+        for line in told:
+            if mark in line:
+                return f": {line.strip()}"
+    return f": {told[0].strip()}" if told else ""
+
+
+def _child_end(child: Mapping[str, Any]) -> str:
+    if child.get("signal"):
+        return f"died of signal {child['signal']}"
+    return f"ended with status {child.get('exit')}"
+
+
+def _unfinished(evidence: Mapping[str, Any]) -> _Finding | None:
+    """Steps 1 to 3: the cell did not run to its end."""
+    lost = evidence.get("machine_lost")
+    stage = str(evidence.get("stage") or "open")
+    call = evidence.get("call") or "the call under test"
+    if lost:
+        where = f" in stage {stage!r}" if stage in STAGES else ""
+        if lost == "hang":
+            told = f"the machine hung{where} and was reset{_console(evidence)}"
+            return _Finding(Verdict.HANG, told)
+        return _Finding(Verdict.CRASH, f"the machine went down{where}{_console(evidence)}")
+    setup = _part(evidence, "setup")
+    if "not_applicable" in setup:
+        return _Finding(Verdict.NOT_APPLICABLE, str(setup["not_applicable"]))
+    child = _part(evidence, "child")
+    if child.get("hung"):
+        if not _past_call(stage):
+            return _Finding(Verdict.HARNESS_ERROR, f"the deadline passed in stage {stage!r}")
+        during = {"pin": f"{call} did not come back", "done": "the cell's process did not end"}
+        what = during.get(stage, f"stage {stage!r} after {call} did not end")
+        stuck = "" if child.get("killed") else " and can't be killed"
+        return _Finding(Verdict.HANG, f"{what} within the deadline{stuck}")
+    if setup:
+        error = str(setup.get("error", "unknown error")).strip()
+        return _Finding(Verdict.HARNESS_ERROR, f"stage {stage!r} failed: {error}")
+    if stage != "done":
+        said = warnings(evidence.get("log") or [])
+        if said and _past_call(stage):
+            return _Finding(
+                Verdict.KERNEL_WARNING,
+                f"the cell's process {_child_end(child)} in stage {stage!r}: {said[0].strip()}",
+            )
+        return _Finding(
+            Verdict.HARNESS_ERROR,
+            f"the cell's process {_child_end(child)} in stage {stage!r}",
+        )
+    return None
+
+
+def _new_taint(evidence: Mapping[str, Any]) -> int:
+    taint = _part(evidence, "taint")
+    return _number(taint, "after") & ~_number(taint, "before") & ~_HARMLESS_TAINT
+
+
+def _kernel_said(evidence: Mapping[str, Any]) -> _Finding | None:
+    told = warnings(evidence.get("log") or [])
+    taint = _new_taint(evidence)
+    if told:
+        more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
+        return _Finding(Verdict.KERNEL_WARNING, f"the kernel said: {told[0].strip()}{more}")
+    if taint:
+        names = ", ".join(taint_names(taint))
+        return _Finding(Verdict.KERNEL_WARNING, f"the kernel became tainted ({names})")
+    return None
+
+
+def _answer(evidence: Mapping[str, Any], rule: Rule) -> _Finding | None:
+    """Accepted or refused, and the errno."""
+    call, errno = evidence.get("call") or "the call", evidence.get("errno")
+    if errno is None:
+        if rule.accept:
+            return None
+        return _Finding(
+            Verdict.WRONGLY_ACCEPTED,
+            f"{call} accepted it, expected {' or '.join(rule.errnos)}: {rule.because}",
+        )
+    if rule.accept:
+        return _Finding(
+            Verdict.WRONGLY_REFUSED, f"{call} gave {errno}, expected success: {rule.because}"
+        )
+    if errno not in rule.errnos:
+        return _Finding(
+            Verdict.WRONG_ERRNO, f"{call} gave {errno}, expected {' or '.join(rule.errnos)}"
+        )
+    return None
+
+
+def _counted(evidence: Mapping[str, Any], rule: Rule | None) -> list[_Finding]:
+    """Pins while held and after the end of life."""
+    found: list[_Finding] = []
+    pins = _part(evidence, "pins")
+    after = pins.get("after")
+    live = _number(after, "live") if isinstance(after, Mapping) else 0
+    if live > 0:
+        found.append(_Finding(Verdict.LEAK, f"{live} pins are still held at the end, expected 0"))
+    elif live < 0:
+        found.append(_Finding(Verdict.MISCOUNTED, f"{-live} more pins were released than acquired"))
+    during = pins.get("during")
+    if not isinstance(during, Mapping):
+        return found
+    held, buffer = _number(during, "live"), _part(evidence, "buffer")
+    if evidence.get("errno") is not None:
+        # A refusal gives back what it got, the other planes' pages too (err: in __prepare_userptr).
+        if held > 0 and live <= 0:
+            reason = f"{held} pins are held after the refusal, expected 0"
+            found.insert(0, _Finding(Verdict.LEAK, reason))
+        return found
+    own = _number(buffer, "pages") if rule is None or rule.pinned or not rule.accept else 0
+    companions = _number(buffer, "companion_pages")
+    if held != own + companions:
+        planes = f" and {companions} of other planes" if companions else ""
+        found.append(
+            _Finding(
+                Verdict.MISCOUNTED,
+                f"{held} pins while held, expected {own} for the buffer's pages{planes}",
+            )
+        )
+    return found
+
+
+def _frames(evidence: Mapping[str, Any], rule: Rule | None) -> list[_Finding]:
+    """Where the pages were, what they held, and whether the driver has the right ones."""
+    found: list[_Finding] = []
+    accepted = evidence.get("errno") is None
+    pages = _number(_part(evidence, "buffer"), "pages")
+    moved = _number(evidence, "moved_pages")
+    if accepted and moved:
+        reason = f"{moved} of {pages} pages changed their frame while pinned, expected none"
+        found.append(_Finding(Verdict.MOVED, reason))
+    stayed = _number(evidence, "unsuitable_pages")
+    if accepted and stayed and (rule is None or rule.must_leave_movable):
+        reason = (
+            f"{stayed} of {pages} pages are pinned in ZONE_MOVABLE or CMA, expected them to be "
+            "migrated out first"
+        )
+        found.append(_Finding(Verdict.STAYED, reason))
+    data = _part(evidence, "data")
+    wrong = _number(data, "corrupt_bytes")
+    if wrong:
+        found.append(_Finding(Verdict.CORRUPT, f"{wrong} bytes are wrong, expected none"))
+    if data.get("stale"):
+        reason = "the device has other pages than the process, expected the same"
+        found.append(_Finding(Verdict.STALE, reason))
+    second = _part(evidence, "second_pin")
+    changed = _number(second, "changed_frames")
+    if second and second.get("errno") is None and changed and not _number(second, "acquired"):
+        reason = (
+            f"the second pin took no pages although {changed} frames had changed: the device keeps "
+            "the old ones, expected the new ones"
+        )
+        found.append(_Finding(Verdict.STALE, reason))
+    return found
+
+
+def _unjudged(evidence: Mapping[str, Any]) -> str:
+    pins = _part(evidence, "pins")
+    if not isinstance(pins.get("during"), Mapping) or not isinstance(pins.get("after"), Mapping):
+        return "; pins not judged: this kernel has no nr_foll_pin counters"
+    return ""
+
+
+def _outdated(known: list[Known], evidence: Mapping[str, Any]) -> Known | None:
+    """A defect that this cell had to show and did not."""
+    return next((entry for entry in known if entry.always and entry.met(evidence)), None)
+
+
+def judge(
+    cell: Cell, family: str, driver: str, release: Release, evidence: Mapping[str, Any]
+) -> Judgement:
+    """Judge one cell by its evidence; see the module for the order of precedence."""
+    known = known_for(cell, driver, family, release)
+    told = warnings(evidence.get("log") or [])
+
+    def excuse(finding: _Finding) -> Known | None:
+        return next((k for k in known if k.excuses(finding.verdict, evidence, told)), None)
+
+    unfinished = _unfinished(evidence)
+    rule = rule_for(family, cell.memory, cell.direction, release, facts(evidence))
+    if unfinished is not None:
+        return Judgement(*unfinished, excuse(unfinished), rule)
+
+    found: list[_Finding] = []
+    said = _kernel_said(evidence)
+    if said is not None:
+        found.append(said)
+    answer = _answer(evidence, rule) if rule is not None else None
+    if answer is not None:
+        found.append(answer)
+    found += _counted(evidence, rule)
+    found += _frames(evidence, rule)
+    if found:
+        excuses = [excuse(finding) for finding in found]
+        first = excuses.index(None) if None in excuses else 0
+        others = ", ".join(dict.fromkeys(f.verdict for n, f in enumerate(found) if n != first))
+        reason = found[first].reason + (f"; also {others}" if others else "")
+        return Judgement(found[first].verdict, reason, excuses[first], rule)
+    if rule is None:
+        reason = why_none(family, cell.memory, cell.direction, release)
+        return Judgement(Verdict.NO_RULE, reason)
+    call, errno = evidence.get("call") or "the call", evidence.get("errno")
+    reason = f"{call} {'accepted it' if errno is None else f'gave {errno}'}, as it must"
+    return Judgement(Verdict.OK, reason + _unjudged(evidence), _outdated(known, evidence), rule)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Boards as data: what a machine under test is, real or virtual."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hil import tables
+from hil.errors import HilError
+
+ROOT = Path(__file__).resolve().parents[2]
+BOARDS = ROOT / "lab-config" / "boards"
+FILESYSTEMS = ("ext4", "xfs", "btrfs", "swap", "devdax")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A NUMA node's RAM that is there at boot."""
+
+    size: str
+
+
+@dataclass(frozen=True)
+class Dimm:
+    """RAM that the kernel hot-adds from ACPI, in a NUMA node of its own."""
+
+    size: str
+    node: int
+
+
+@dataclass(frozen=True)
+class Pmem:
+    """A piece of RAM that the kernel shows as /dev/pmemN, filled on the host before boot.
+
+    ``filesystem`` is one of FILESYSTEMS; ``devdax`` makes it a device-dax character device.
+    """
+
+    size: str
+    filesystem: str
+    mount: str = ""
+    options: str = ""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A virtual machine's hardware."""
+
+    arch: str
+    type: str
+    nodes: tuple[Node, ...]
+    cpu: str = "max"
+    cpus: int = 2
+    dimms: tuple[Dimm, ...] = ()
+    pmem: tuple[Pmem, ...] = ()
+    devices: tuple[str, ...] = ()
+    command_line: str = ""
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What runs inside a virtual machine before the suite does."""
+
+    modules: tuple[str, ...] = ()
+    module_options: dict[str, str] = field(default_factory=dict)
+    scratch: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Which part of the suite a board runs; empty means all of it."""
+
+    devices: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Board:
+    """One machine under test.  ``kind`` is "virtual" (QEMU) or "local" (this very machine)."""
+
+    name: str
+    kind: str
+    summary: str = ""
+    machine: Machine | None = None
+    guest: Guest = field(default_factory=Guest)
+    suite: Suite = field(default_factory=Suite)
+    scratch: dict[str, str] = field(default_factory=dict)
+    text: str = field(default="", repr=False)
+    """The board file itself: a guest gets it as it is."""
+
+
+def load(name: str) -> Board:
+    """The board called ``name`` in lab-config/boards, or the one that the TOML file ``name`` holds."""
+    path = Path(name) if name.endswith(".toml") else BOARDS / f"{name}.toml"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in BOARDS.glob("*.toml")))
+        raise HilError(
+            f"no board {name!r}: {path} does not exist",
+            f"Boards here: {known}. A path that ends in .toml names a board file of your own.",
+        )
+    board = tables.build(Board, {**tables.load(path), "text": path.read_text()}, str(path))
+    _check(board, path)
+    return board
+
+
+def _check(board: Board, path: Path) -> None:
+    if board.kind not in ("virtual", "local"):
+        raise HilError(
+            f"{path}: kind: found {board.kind!r}, expected 'virtual' or 'local'",
+            "A virtual board is booted in QEMU; a local one is the machine the suite starts on.",
+        )
+    if board.kind == "virtual" and board.machine is None:
+        raise HilError(f"{path}: a virtual board needs a [machine] table", "See virtual-x86.toml.")
+    if board.machine is None:
+        return
+    for i, pmem in enumerate(board.machine.pmem):
+        tables.size(pmem.size, f"{path}: machine.pmem[{i}]: size")
+        if pmem.filesystem not in FILESYSTEMS:
+            raise HilError(
+                f"{path}: machine.pmem[{i}]: found filesystem {pmem.filesystem!r}",
+                f"Expected one of {', '.join(FILESYSTEMS)}.",
+            )
+    for i, part in enumerate((*board.machine.nodes, *board.machine.dimms)):
+        tables.size(part.size, f"{path}: machine: memory part {i}: size")

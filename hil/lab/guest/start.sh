@@ -1,0 +1,62 @@
+#!/bin/busybox sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Inside the guest's image: readies the machine and runs the suite, as a person at a lab machine would.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8
+b=/bin/busybox
+$b mkdir -p /run/hil /dev/shm /dev/virtio-ports
+$b mount -t tmpfs tmpfs /tmp
+$b mount -t tmpfs tmpfs /dev/shm
+$b mount -t hugetlbfs hugetlbfs /dev/hugepages 2>/dev/null
+$b mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
+$b mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
+$b mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null
+echo 1 >/proc/sys/kernel/sysrq
+echo 1 >/proc/sys/kernel/unknown_nmi_panic # the lab's last question to a silent guest is an NMI
+echo 1 >/proc/sys/vm/unprivileged_userfaultfd 2>/dev/null
+for port in /sys/class/virtio-ports/*; do
+	$b ln -s "/dev/${port##*/}" "/dev/virtio-ports/$($b cat "$port/name")"
+done
+
+devdax() { # the pmem device $1 (pmemN) becomes a device-dax character device
+	namespace=$($b basename "$($b readlink -f "/sys/block/$1/device")")
+	region=$($b dirname "$($b readlink -f "/sys/bus/nd/devices/$namespace")")
+	seed=$($b cat "$region/dax_seed")
+	echo "$namespace" >/sys/bus/nd/drivers/nd_pmem/unbind
+	echo ram >"$region/$seed/mode"
+	echo 2097152 >"$region/$seed/align"
+	$b cat /proc/sys/kernel/random/uuid >"$region/$seed/uuid"
+	echo "$namespace" >"$region/$seed/namespace"
+	echo "$seed" >/sys/bus/nd/drivers_probe 2>/dev/null || echo "$seed" >/sys/bus/nd/drivers/dax_pmem/bind
+}
+
+ready() { # drivers, file systems and swap; the suite waits for the file ready
+	while read -r file options; do
+		$b insmod "/mod/$file" $options || echo "hil: insmod $file failed"
+	done </hil/modules
+	while read -r device filesystem where options; do
+		case $filesystem in
+		swap) $b swapon "/dev/$device" || echo "hil: swapon $device failed" ;;
+		devdax) devdax "$device" || echo "hil: device-dax on $device failed" ;;
+		*)
+			$b mkdir -p "$where"
+			$b mount -t "$filesystem" -o "$options" "/dev/$device" "$where" ||
+				echo "hil: mounting $filesystem on $where failed"
+			;;
+		esac
+	done </hil/mounts
+	$b mkdir -p /mnt/tmpfs /mnt/tmpfs-huge
+	$b mount -t tmpfs tmpfs /mnt/tmpfs
+	$b mount -t tmpfs -o huge=always tmpfs /mnt/tmpfs-huge
+	: >/run/hil/ready
+}
+ready &
+
+cd /opt/hil || exit
+# shellcheck disable=SC2046
+PYTHONPATH=/opt/hil:/opt/site-packages python3.11 -B -S -m pytest -m hw \
+	$($b cat /hil/pytest-arguments) >/run/hil/pytest.log 2>&1
+status=$?
+[ $status -le 1 ] || $b tail -n 60 /run/hil/pytest.log
+echo "{\"event\": \"exit\", \"status\": $status}" >/dev/virtio-ports/org.hil.control
+$b sleep 1
+$b poweroff -f

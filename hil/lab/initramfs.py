@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The initramfs of a guest: busybox, the kernel's modules in load order, and the board's tables."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hil.lab import cache, cpio, modules
+from hil.lab.board import Board
+from hil.lab.kernels import Kernel
+from hil.lab.modules import Own
+from hil.lab.rootfs import GuestRoot
+
+_GUEST = Path(__file__).parent / "guest"
+# What it takes to reach the image and the host.
+_BOOT = ("virtio_pci", "virtio_blk", "virtio_console", "squashfs", "overlay")
+_KEPT_SECONDS = 14 * 86400
+
+
+def get(
+    board: Board, kernel: Kernel, root: GuestRoot, own: Sequence[Own], arguments: Sequence[str]
+) -> Path:
+    """The initramfs for this board and kernel, made when it is not cached.
+
+    ``own`` are modules of the user's, in place of the stock ones of their names.  ``arguments`` go to
+    pytest in the guest.
+    """
+    tables = _tables(board, arguments)
+    parts = [kernel.identity, root.tools, repr(board), *tables.values(), (_GUEST / "init.sh").read_text()]
+    parts += [f"{module.name} {cache.sha256_file(module.file)}" for module in own]
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+    target = cache.root() / "initramfs" / f"{key}.cpio"
+    if target.exists():
+        return target
+    files: dict[str, tuple[int, bytes]] = {
+        "init": (0o755, (_GUEST / "init.sh").read_bytes()),
+        "bin/busybox": (0o755, (root.folder / "bin/busybox").read_bytes()),
+    }
+    boot = modules.closure(kernel, _BOOT)
+    files["hil/boot-modules"] = (0o644, _list(boot.names, {}).encode())
+    wanted = [*(need for module in own for need in module.needs), *board.guest.modules]
+    rest = modules.closure(kernel, wanted)
+    names = [name for name in rest.names if name not in boot.names]
+    names += [module.name for module in own if module.name not in rest.names]
+    files["hil/modules"] = (0o644, _list(names, board.guest.module_options).encode())
+    for name, path in {**dict(zip(boot.names, boot.files, strict=True)),
+                       **dict(zip(rest.names, rest.files, strict=True))}.items():  # fmt: skip
+        files[f"mod/{name}.ko"] = (0o644, modules.read(path))
+    for module in own:
+        files[f"mod/{module.name}.ko"] = (0o644, modules.read(module.file))
+    if kernel.config is not None:
+        files["hil/config"] = (0o644, kernel.config.read_bytes())
+    for name, text in tables.items():
+        files[f"hil/{name}"] = (0o644, text.encode())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    with cache.full_disk_is_an_error(target.parent, "the initramfs"):
+        cpio.pack(files, fresh)
+        fresh.rename(target)
+    for old in target.parent.glob("*.cpio"):
+        if time.time() - old.stat().st_atime > _KEPT_SECONDS:
+            old.unlink(missing_ok=True)
+    return target
+
+
+def _tables(board: Board, arguments: Sequence[str]) -> dict[str, str]:
+    """The files that the guest's scripts read: what to mount, what to tell pytest."""
+    mounts = []
+    for i, pmem in enumerate(board.machine.pmem if board.machine else ()):
+        options = pmem.options or "defaults"
+        mounts.append(f"pmem{i} {pmem.filesystem} {pmem.mount or '-'} {options}\n")
+    return {
+        "mounts": "".join(mounts),
+        "pytest-arguments": " ".join(arguments) + "\n",
+        "board.toml": board.text,
+    }
+
+
+def _list(names: Sequence[str], options: Mapping[str, str]) -> str:
+    return "".join(f"{name}.ko {options.get(name, '')}".rstrip() + "\n" for name in names)

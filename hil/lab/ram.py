@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A virtual board's RAM as files: laid out, and filled with file systems, before it starts.
+
+Each memory part of the machine is a sparse file.  A running guest shares it or has a private copy on
+write; the second is what makes restoring a snapshot cost nothing (hil/lab/snapshot.py).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from hil import tables
+from hil.errors import HilError
+from hil.lab import cache
+from hil.lab.board import Machine, Pmem
+from hil.lab.rootfs import GuestRoot
+
+# Where RAM goes on by machine type: on q35 with 2.75 GiB or more, RAM ends at 2 GiB below the PCI
+# hole and the rest is at 4 GiB (QEMU hw/i386/pc_q35.c pc_q35_init).
+_LOW_END = {"q35": 2 << 30}
+_HIGH_START = 4 << 30
+
+
+class Part(NamedTuple):
+    """One memory backend: ``id`` names the QEMU object and the file."""
+
+    id: str
+    size: int
+
+
+def parts(machine: Machine) -> list[Part]:
+    """The machine's memory backends, nodes first, in QEMU's order."""
+    nodes = [Part(f"node{i}", tables.size(n.size, "size")) for i, n in enumerate(machine.nodes)]
+    dimms = [Part(f"dimm{i}", tables.size(d.size, "size")) for i, d in enumerate(machine.dimms)]
+    return nodes + dimms
+
+
+def pmem_addresses(machine: Machine) -> list[int]:
+    """The guest physical address of each pmem piece: one after another from 4 GiB on."""
+    addresses = []
+    address = _HIGH_START
+    for pmem in machine.pmem:
+        addresses.append(address)
+        address += tables.size(pmem.size, "size")
+    return addresses
+
+
+def command_line(machine: Machine) -> str:
+    """The e820 options that make the kernel see the pmem pieces."""
+    pieces = zip(machine.pmem, pmem_addresses(machine), strict=True)
+    return " ".join(f"memmap={pmem.size}!{address >> 20}M" for pmem, address in pieces)
+
+
+def prepare(folder: Path, machine: Machine, root: GuestRoot) -> None:
+    """Make the RAM files in ``folder`` and lay the file systems where the kernel will find them."""
+    backends = parts(machine)
+    for part in backends:
+        with (folder / part.id).open("wb") as file:
+            file.truncate(part.size)
+    for pmem, address in zip(machine.pmem, pmem_addresses(machine), strict=True):
+        image = filesystem(pmem, root)
+        if image is None:
+            continue
+        offset = address - _HIGH_START + _LOW_END[machine.type]
+        for part in backends:
+            if offset < part.size:
+                break
+            offset -= part.size
+        if offset + image.stat().st_size > part.size:
+            raise HilError(
+                f"pmem of {pmem.size} at {address:#x} does not fit into {part.id}",
+                "Give that node more memory in the board file.",
+            )
+        _copy_sparse(image, folder / part.id, offset)
+
+
+def filesystem(pmem: Pmem, root: GuestRoot) -> Path | None:
+    """An image of the file system that a pmem piece starts with, made once and cached."""
+    if pmem.filesystem == "devdax":
+        return None
+    maker = list(_MAKERS[pmem.filesystem])
+    if pmem.filesystem == "xfs" and "dax" in pmem.options:
+        # Up to 5.19 XFS refuses DAX on a file system that can reflink (fs/xfs/xfs_super.c).
+        maker += ["-m", "reflink=0"]
+    key = f"{pmem.filesystem}-{pmem.size}{'-dax' if 'dax' in pmem.options else ''}-{root.tools}"
+    image = cache.root() / "filesystems" / key
+    if image.exists():
+        return image
+    with cache.lock("filesystems"):
+        if image.exists():
+            return image
+        image.parent.mkdir(parents=True, exist_ok=True)
+        fresh = image.with_name(f".{image.name}.{os.getpid()}")
+        with cache.full_disk_is_an_error(image.parent, f"the {pmem.filesystem} image"):
+            with fresh.open("wb") as file:
+                file.truncate(tables.size(pmem.size, "size"))
+            root.run([*maker, str(fresh)])
+        fresh.rename(image)
+    return image
+
+
+_MAKERS = {
+    # 4 KiB blocks for DAX; nothing newer than 5.10 knows, so that one image serves every kernel.
+    "ext4": ("mkfs.ext4", "-q", "-F", "-b", "4096", "-O", "^orphan_file,^metadata_csum_seed"),
+    "xfs": ("mkfs.xfs", "-q", "-f"),
+    "btrfs": ("mkfs.btrfs", "-q", "-f"),
+    "swap": ("mkswap",),
+}
+
+
+def _copy_sparse(source: Path, target: Path, offset: int) -> None:
+    """Copy the data of ``source``, not its holes or zeros, into ``target`` from ``offset`` on."""
+    block = 1 << 16
+    empty = bytes(block)
+    with source.open("rb") as reader, target.open("r+b") as writer:
+        position = 0
+        while True:
+            try:
+                position = os.lseek(reader.fileno(), position, os.SEEK_DATA)
+            except OSError:
+                return
+            end = os.lseek(reader.fileno(), position, os.SEEK_HOLE)
+            while position < end:
+                data = os.pread(reader.fileno(), min(block, end - position), position)
+                if data != empty[: len(data)]:
+                    os.pwrite(writer.fileno(), data, offset + position)
+                position += len(data)

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`hil run`: one run of the suite on one board and kernel, from its folder to its reports."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from hil.errors import HilError
+from hil.lab import board as boards
+from hil.lab import kernels
+from hil.lab.progress import Line
+from hil.lab.supervisor import IncompleteError, Supervisor, select
+from hil.lab.virtual import Guest, VirtualBoard
+from hil.report.html import write_html
+from hil.report.junit import write_junit
+from hil.report.matrix import print_matrix
+from hil.report.progress import Progress
+from hil.runs.folder import RunFolder
+from hil.runs.journal import Journal
+from hil.runs.suite import DEADLINE
+
+DEFAULT_BOARD = "virtual-x86"
+DEFAULT_KERNEL = "debian:6.12"
+
+
+class Options(NamedTuple):
+    """What `hil run` was asked for."""
+
+    board: str = DEFAULT_BOARD
+    kernel: str = DEFAULT_KERNEL
+    modules: tuple[str, ...] = ()
+    keywords: str = ""
+    marks: str = ""
+    out: str = "results"
+    resume: str = ""
+    cell_timeout: float = DEADLINE
+    cold: bool = False
+
+
+def run(options: Options, command: Sequence[str], console: Console) -> int:
+    """Run, report, and return the exit code: 0 all well or known, 1 bad, 3 not completed.
+
+    HilError for what the user can mend; KeyboardInterrupt leaves the journal whole and the guest
+    gone.
+    """
+    root = Path(options.out)
+    folder = RunFolder.find(options.resume, root) if options.resume else None
+    if folder is not None:
+        options = _as_before(options, folder)
+    board = boards.load(options.board)
+    if board.kind == "local":
+        return _run_here(options)
+    with Line() as line:
+        kernel = kernels.get(options.kernel, say=line)
+        line(f"preparing {board.name} for {kernel.release}")
+        virtual = VirtualBoard(
+            board, kernel, [Path(m) for m in options.modules], cold=options.cold, say=line
+        )
+        resumed = folder is not None
+        if folder is None:
+            folder = RunFolder.create(root, board=board.name, kernel=kernel.version)
+        folder.update_meta(**_facts(options, command, virtual, folder))
+        line("starting the guest")
+        try:
+            guest = virtual.start(folder.console)
+        except BaseException:
+            if not resumed:
+                folder.update_meta(status="incomplete")
+            raise
+    return _judge_cells(options, virtual, guest, folder, console)
+
+
+def _judge_cells(
+    options: Options, virtual: VirtualBoard, guest: Guest, folder: RunFolder, console: Console
+) -> int:
+    with guest:
+        chosen = select(guest, options.keywords, options.marks)
+        if not chosen:
+            raise HilError(
+                f"none of the {len(guest.cells)} cells fits -k {options.keywords!r} "
+                f"-m {options.marks!r}",
+                f"Cell ids look like {guest.cells[0] if guest.cells else '(no device found)'}.",
+            )
+        done = folder.done()
+        left = [cell for cell in chosen if cell not in done]
+        folder.update_meta(**guest.suite, cells=len(chosen), status="incomplete")
+        console.print(_head(virtual, folder, len(chosen), len(left)), highlight=False)
+        status, note = "complete", ""
+        with (
+            Journal.open(folder.journal) as journal,
+            Progress(console, len(left)) as progress,
+        ):
+            supervisor = Supervisor(
+                virtual, journal, folder.console, progress, options.cell_timeout
+            )
+            try:
+                supervisor.run(guest, left)
+            except IncompleteError as error:
+                status, note = "incomplete", str(error)
+            except KeyboardInterrupt:
+                status = "interrupted"
+                note = f"interrupted; go on with: hil run --resume {folder.name}"
+            finally:
+                folder.update_meta(
+                    status=status,
+                    starts=[*folder.read_meta().get("starts", []), *supervisor.starts],
+                    finished=_now(),
+                )
+    finish(folder, console)
+    if note:
+        console.print(note, style="bold", highlight=False)
+    if status == "interrupted":
+        raise KeyboardInterrupt
+    return folder.exit_code()
+
+
+def finish(folder: RunFolder, console: Console) -> None:
+    """Make the reports of a run from its journal, and print the matrix."""
+    records, meta = folder.records(), folder.read_meta()
+    write_junit(folder.junit, records, meta)
+    write_html(folder.html, records, meta)
+    print_matrix(console, records, meta)
+    console.print(f"{folder.html}  (hil show {folder.name} CELL: all evidence of a cell)",
+                  highlight=False, soft_wrap=True)  # fmt: skip
+
+
+def _as_before(options: Options, folder: RunFolder) -> Options:
+    """A resumed run goes on with the board, kernel and selection that it began with."""
+    meta = folder.read_meta()
+    if "kernel_spec" not in meta:
+        raise HilError(f"{folder.path} has no run.json of a run", "Start a new run: hil run")
+    selection = meta.get("selection", {})
+    return options._replace(
+        board=meta.get("board_file", meta["board"]),
+        kernel=meta["kernel_spec"],
+        modules=tuple(selection.get("modules", ())),
+        keywords=selection.get("keywords", ""),
+        marks=selection.get("marks", ""),
+    )
+
+
+def _facts(
+    options: Options, command: Sequence[str], virtual: VirtualBoard, folder: RunFolder
+) -> dict[str, Any]:
+    before = folder.read_meta()
+    return {
+        "run": folder.name,
+        "board": virtual.board.name,
+        "board_file": options.board,
+        # The exact release: a resumed run must not wander on to a newer one.
+        "kernel_spec": _pinned(options.kernel, virtual),
+        "kernel": virtual.kernel.version,
+        "command": " ".join(command),
+        "selection": {
+            "keywords": options.keywords,
+            "marks": options.marks,
+            "modules": list(options.modules),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "qemu": virtual.qemu,
+            "kernel": f"{virtual.kernel.release} {virtual.kernel.package_version}".strip(),
+        },
+        "acceleration": virtual.acceleration,
+        "own_modules": [f"{m.name}: {m.file}" for m in virtual.own],
+        "started": before.get("started") or _now(),
+        "status": "incomplete",
+    }
+
+
+def _pinned(spec: str, virtual: VirtualBoard) -> str:
+    return f"debian:{virtual.kernel.release}" if spec.startswith("debian:") else spec
+
+
+def _head(virtual: VirtualBoard, folder: RunFolder, chosen: int, left: int) -> str:
+    cells = f"{chosen} cells" if left == chosen else f"{left} of {chosen} cells left"
+    return (
+        f"{virtual.board.name}, Linux {virtual.kernel.version} ({virtual.kernel.release}), "
+        f"{virtual.acceleration}: {cells}, journal {folder.journal}"
+    )
+
+
+def _run_here(options: Options) -> int:
+    """The board is this machine: the suite itself, as `pytest -m hw` runs it."""
+    marks = f"hw and ({options.marks})" if options.marks else "hw"
+    argv = [
+        sys.executable, "-m", "pytest", "-m", marks, "--board", options.board,
+        "--results", options.out, "--cell-timeout", str(options.cell_timeout), "tests/hw",
+    ]  # fmt: skip
+    if options.keywords:
+        argv += ["-k", options.keywords]
+    if options.resume:
+        argv += ["--resume", options.resume]
+    status = subprocess.run(argv, cwd=boards.ROOT, check=False).returncode
+    return {0: 0, 1: 1, 5: 0}.get(status, 2 if status == 4 else 3)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A virtual board: boots a kernel to the point where the suite waits for its orders."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import lzma
+import shutil
+import struct
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hil.errors import HilError
+from hil.lab import cache, hosttools, initramfs, kvm, qemu, ram, rootfs, snapshot
+from hil.lab.board import Board
+from hil.lab.kernels import Kernel
+from hil.lab.modules import Own, check_own
+from hil.lab.qemu import Boot, LostVmError, Vm
+
+BOOT_SECONDS = 120.0
+_ARGUMENTS = (
+    "-q", "--no-header", "--no-summary", "--tb=short", "--assert=plain", "-p", "no:cacheprovider",
+    "-p", "no:doctest", "-p", "no:junitxml", "-p", "no:faulthandler", "-p", "no:unraisableexception",
+    "-p", "no:threadexception", "-p", "no:logging", "-p", "no:setuponly", "-p", "no:setupplan",
+    "-p", "no:stepwise", "-p", "no:pastebin", "-p", "no:legacypath", "-p", "fixtures.hw",
+    "-p", "fixtures.guest", "--capture=no", "--rootdir=/opt/hil", "--board=/hil/board.toml", "tests/hw",
+)  # fmt: skip
+
+
+class Guest:
+    """A running guest that has told its cells.  Leaving the context ends it."""
+
+    def __init__(self, vm: Vm, said: dict[str, Any], how: str, ram_folder: Path | None) -> None:
+        self.vm = vm
+        self.cells: list[str] = said["cells"]
+        self.slow = frozenset(said["slow"])
+        self.suite: dict[str, Any] = said["suite"]
+        self.how = how
+        """"cold" or "snapshot"."""
+        self._ram_folder = ram_folder
+
+    def close(self) -> None:
+        """End the guest; what it wrote to its memory goes with it."""
+        self.vm.kill()
+        if self._ram_folder is not None:
+            shutil.rmtree(self._ram_folder, ignore_errors=True)
+
+    def __enter__(self) -> Guest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class VirtualBoard:
+    """A board file, a kernel and the user's own modules, ready to be started again and again."""
+
+    def __init__(
+        self,
+        board: Board,
+        kernel: Kernel,
+        modules: Sequence[Path] = (),
+        *,
+        cold: bool = False,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        assert board.machine is not None
+        self.board, self.machine, self.kernel, self.cold = board, board.machine, kernel, cold
+        self.qemu = qemu.version(self.machine.arch)
+        self.own: list[Own] = [check_own(path, kernel) for path in modules]
+        works, why = kvm.kvm_works()
+        self.accelerator = "kvm" if works else "tcg,thread=multi"
+        self.acceleration = "KVM" if works else f"TCG, as KVM does not serve: {why}"
+        self._say = say
+        self.root = rootfs.get(self.machine.arch)
+        self.boot = Boot(
+            kernel=bootable(kernel),
+            initramfs=initramfs.get(board, kernel, self.root, self.own, _ARGUMENTS),
+            image=self.root.image,
+            command_line=self._command_line(),
+            accelerator=self.accelerator,
+        )
+        self.key = snapshot.key(
+            {
+                "kernel": kernel.identity,
+                "initramfs": self.boot.initramfs.name,
+                "image": self.root.identity,
+                "machine": repr(self.machine),
+                "command line": self.boot.command_line,
+                "qemu": [self.qemu, _stamp(hosttools.need("qemu-system-x86_64"))],
+                "accelerator": self.accelerator,
+                "processor": _processor(),
+            }
+        )
+
+    def start(self, console: Path) -> Guest:
+        """A guest that waits for its orders: from the snapshot, or booted.
+
+        HilError when it does not come up; its console is in the message.
+        """
+        if self.cold:
+            return self._boot(console, Path(tempfile.mkdtemp(prefix="ram-", dir=_ram_place())))
+        found = snapshot.find(self.key)
+        if found is not None:
+            with contextlib.suppress(LostVmError, HilError):
+                return self._restore(found, console)
+            snapshot.drop(found)
+        self._say("booting the guest, for a snapshot that the next run starts from")
+        folder = snapshot.workplace(self.key)
+        guest = self._boot(console, folder)
+        said = {"cells": guest.cells, "slow": sorted(guest.slow), "suite": guest.suite}
+        try:
+            made = snapshot.save(guest.vm, folder, self.key, said)
+            return self._restore(made, console)
+        except LostVmError as error:
+            guest.close()
+            self._say(f"no snapshot: {error}; booting cold")
+            self.cold = True
+            return self.start(console)
+        except BaseException:
+            guest.close()
+            raise
+
+    def _boot(self, console: Path, folder: Path) -> Guest:
+        vm = None
+        try:
+            with cache.full_disk_is_an_error(folder, "the guest's memory"):
+                ram.prepare(folder, self.machine, self.root)
+            argv = qemu.command(self.machine, self.boot, folder, shared=True)
+            vm = Vm(argv, console)
+            for line in vm.lines(time.monotonic() + BOOT_SECONDS):
+                message = json.loads(line)
+                if message.get("event") == "collected":
+                    return Guest(vm, message, "cold", folder)
+                break
+            raise HilError(
+                f"the guest with {self.kernel.release} did not come up; its console ends:\n"
+                + vm.tail(25),
+                f"The whole console is in {console}.",
+            )
+        except BaseException:
+            if vm is not None:
+                vm.kill()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def _restore(self, found: snapshot.Snapshot, console: Path) -> Guest:
+        argv = qemu.command(self.machine, self.boot, found.folder, shared=False)
+        vm = Vm(argv, console, incoming=True)
+        try:
+            snapshot.restore(vm, found)
+        except BaseException:
+            vm.kill()
+            raise
+        return Guest(vm, found.said, "snapshot", None)
+
+    def _command_line(self) -> str:
+        own = "console=ttyS0 panic=-1 oops=panic softlockup_panic=1"
+        return f"{own} {self.machine.command_line} {ram.command_line(self.machine)}"
+
+
+def bootable(kernel: Kernel) -> Path:
+    """The kernel's ELF image out of its bzImage, cached; the bzImage itself where there is none.
+
+    QEMU enters an ELF image by its PVH note, which saves the second that TCG needs to unpack the
+    bzImage (Documentation/arch/x86/boot.rst: payload_offset, payload_length).
+    """
+    target = cache.root() / "vmlinux" / hashlib.sha256(kernel.identity.encode()).hexdigest()[:24]
+    if target.exists():
+        return target
+    image = kernel.vmlinuz.read_bytes()
+    if image[0x202:0x206] != b"HdrS":
+        return kernel.vmlinuz
+    start = (image[0x1F1] + 1) * 512 + struct.unpack_from("<I", image, 0x248)[0]
+    length = struct.unpack_from("<I", image, 0x24C)[0]
+    payload = image[start : start + length]
+    try:
+        if payload[:6] == b"\xfd7zXZ\0":
+            elf = lzma.LZMADecompressor().decompress(payload)
+        elif payload[:4] == b"\x28\xb5\x2f\xfd":
+            # Its last four bytes are the unpacked size, which zstd does not know of.
+            elf = hosttools.run(["zstd", "-d", "-c"], data=payload[:-4])
+        else:
+            return kernel.vmlinuz
+    except (lzma.LZMAError, hosttools.ToolError):
+        return kernel.vmlinuz
+    if elf[:4] != b"\x7fELF" or b"Xen\0" not in elf:
+        return kernel.vmlinuz
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.new")
+    with cache.full_disk_is_an_error(target.parent, "the unpacked kernel"), cache.lock("vmlinux"):
+        fresh.write_bytes(elf)
+        fresh.rename(target)
+    return target
+
+
+def _ram_place() -> Path:
+    """Where the RAM files of a cold guest go: memory if there is room, else the cache."""
+    shm = Path("/dev/shm")
+    if shm.is_dir() and shutil.disk_usage(shm).free > 2 << 30:
+        return shm
+    return cache.root()
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.resolve().stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _processor() -> str:
+    """The host's processor, which "max" stands for under KVM."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line
+    return ""

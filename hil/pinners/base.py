@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a pinner is: something that takes a user pointer and pins the pages behind it.
+
+A new pinner is one file: a `Session` that makes the call under test, a `Pinner` that opens it, and
+a ``survey`` that finds the devices; its line in hil/pinners/__init__.py makes it known.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from hil.cells import Direction
+
+if TYPE_CHECKING:
+    from hil.memory.base import Buffer
+
+
+class PinResult(NamedTuple):
+    """What the call under test answered."""
+
+    call: str
+    """Its name: VIDIOC_QBUF."""
+    errno: int
+    """0 when it was accepted."""
+    companion_pages: int
+    """Pages pinned besides those of the buffer under test: the other planes of a frame."""
+
+
+class Session(ABC):
+    """One cell's open node.  A context manager: leaving it ends the life of everything in it."""
+
+    length: int
+    """The least bytes that the driver wants of the buffer under test."""
+    call: str
+    """The call under test."""
+
+    @abstractmethod
+    def pin(self, buffer: Buffer) -> PinResult:
+        """The call under test.  Its own errno is in the result, never raised."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Give the buffer back to user space, but keep what the driver keeps (STREAMOFF)."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """End of life: free the buffers, close the node.  Twice does no harm; OSError."""
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class Pinner(ABC):
+    """A way to pin: one call on one queue of one device."""
+
+    name: str
+    """The first part of a cell's id: v4l2-vivid-video0-prepare."""
+    driver: str
+    family: str
+    """Which rule table holds: vb2-vmalloc, vb2-dma-sg, vb2-dma-contig; vb2 when not known."""
+    node: Path
+    bus: str
+    allocator: str
+    """What maps the pages for the device, by evidence: vmalloc, dma-sg, dma-contig, unknown."""
+    slow: bool
+    directions: tuple[Direction, ...]
+
+    @abstractmethod
+    def open(self, direction: Direction) -> Session:
+        """Open the node and make it ready for the call under test.  OSError when it can't be."""
+
+
+class Node(NamedTuple):
+    """A device node that was looked at, and why it pins nothing if it does not."""
+
+    path: str
+    driver: str
+    bus: str
+    card: str
+    allocator: str
+    pinners: tuple[str, ...]
+    reason: str
+    """Why it has no pinner, or what of it was left out; empty when there is nothing to say."""
+
+
+class Survey(NamedTuple):
+    """What discovery found."""
+
+    pinners: list[Pinner]
+    nodes: list[Node]
+
+
+def selected(only: Sequence[str], names: Sequence[str]) -> bool:
+    """True when nothing is asked for in particular, or one of a device's names matches.
+
+    A selector is a device path or a shell pattern for a node, driver, bus or pinner name.
+    """
+    if not only:
+        return True
+    from fnmatch import fnmatchcase
+
+    return any(fnmatchcase(name, selector) for selector in only for name in names)

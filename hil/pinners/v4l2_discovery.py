@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which V4L2 queues of this machine take user pointers, and what maps their pages.
+
+Every node of the subsystem video4linux is opened once and each queue that it announces is asked.
+All that a cell needs later is found here, so that a cell only opens, requests and pins.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from errno import EBUSY, EINVAL, ENOTTY
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hil.cells import Direction
+from hil.errors import HilError
+from hil.pinners.base import Node, Pinner, Survey, selected
+from hil.pinners.v4l2 import Queue, V4l2Pinner
+from hil.uapi import v4l2 as uapi
+
+
+class Kind(NamedTuple):
+    """A kind of queue: how it shows in a pinner's name, its buffer types, who announces it."""
+
+    suffix: str
+    capture: tuple[int, int]
+    """Buffer type, and the capability bits of which one announces it."""
+    output: tuple[int, int]
+    slow: bool
+
+
+# Non-video queues are slow: they repeat what the video queues tell, through other entry points.
+KINDS = (
+    Kind(
+        "",
+        (uapi.V4L2_BUF_TYPE_VIDEO_CAPTURE, uapi.V4L2_CAP_VIDEO_CAPTURE | uapi.V4L2_CAP_VIDEO_M2M),
+        (uapi.V4L2_BUF_TYPE_VIDEO_OUTPUT, uapi.V4L2_CAP_VIDEO_OUTPUT | uapi.V4L2_CAP_VIDEO_M2M),
+        False,
+    ),
+    Kind(
+        "-mplane",
+        (
+            uapi.V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE,
+            uapi.V4L2_CAP_VIDEO_CAPTURE_MPLANE | uapi.V4L2_CAP_VIDEO_M2M_MPLANE,
+        ),
+        (
+            uapi.V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE,
+            uapi.V4L2_CAP_VIDEO_OUTPUT_MPLANE | uapi.V4L2_CAP_VIDEO_M2M_MPLANE,
+        ),
+        False,
+    ),
+    Kind(
+        "",
+        (uapi.V4L2_BUF_TYPE_VBI_CAPTURE, uapi.V4L2_CAP_VBI_CAPTURE),
+        (uapi.V4L2_BUF_TYPE_VBI_OUTPUT, uapi.V4L2_CAP_VBI_OUTPUT),
+        True,
+    ),
+    Kind(
+        "-sliced",
+        (uapi.V4L2_BUF_TYPE_SLICED_VBI_CAPTURE, uapi.V4L2_CAP_SLICED_VBI_CAPTURE),
+        (uapi.V4L2_BUF_TYPE_SLICED_VBI_OUTPUT, uapi.V4L2_CAP_SLICED_VBI_OUTPUT),
+        True,
+    ),
+    Kind(
+        "",
+        (uapi.V4L2_BUF_TYPE_SDR_CAPTURE, uapi.V4L2_CAP_SDR_CAPTURE),
+        (uapi.V4L2_BUF_TYPE_SDR_OUTPUT, uapi.V4L2_CAP_SDR_OUTPUT),
+        True,
+    ),
+    Kind(
+        "-meta",
+        (uapi.V4L2_BUF_TYPE_META_CAPTURE, uapi.V4L2_CAP_META_CAPTURE),
+        (uapi.V4L2_BUF_TYPE_META_OUTPUT, uapi.V4L2_CAP_META_OUTPUT),
+        True,
+    ),
+)
+
+
+def probe(fd: int, type_: int) -> Queue | str:
+    """Look whether a queue takes user pointers: the queue, or the reason why not.
+
+    OSError with EBUSY when somebody else has it.
+    """
+    try:
+        answer = uapi.reqbufs(fd, type_, 0)
+    except OSError as error:
+        if error.errno == EINVAL:
+            return "does not offer USERPTR"
+        if error.errno == ENOTTY:
+            return "has no streaming queue"
+        raise
+    if answer.capabilities and not answer.capabilities & uapi.V4L2_BUF_CAP_SUPPORTS_USERPTR:
+        return "does not offer USERPTR"
+    try:
+        present = uapi.get_format(fd, type_)
+        wanted = _more_planes(fd, present) if type_ in uapi.MULTI_PLANAR else None
+    except OSError as error:
+        return f"tells no format: {error.strerror}"
+    if wanted is not None:
+        uapi.set_format(fd, uapi.copy_format(wanted))
+    try:
+        return _measure(fd, type_, wanted, present)
+    finally:
+        if wanted is not None:
+            uapi.set_format(fd, uapi.copy_format(present))
+
+
+def _measure(fd: int, type_: int, wanted: Any, present: Any) -> Queue | str:
+    uapi.reqbufs(fd, type_, 1)
+    try:
+        lengths = uapi.plane_lengths(uapi.querybuf(fd, type_))
+        if not all(lengths):
+            lengths = uapi.plane_sizes(present if wanted is None else wanted)
+        if not lengths or not all(lengths):
+            return "has a format without a size"
+        return Queue(type_, lengths, wanted, present, _prepares(fd, type_))
+    finally:
+        uapi.reqbufs(fd, type_, 0)
+
+
+def _prepares(fd: int, type_: int) -> bool:
+    """An index that no queue has: EINVAL where the call exists, ENOTTY where not."""
+    buffer = uapi.new_buffer(type_, 0xFFFFFFFF, uapi.V4L2_MEMORY_USERPTR)
+    try:
+        uapi.prepare_buf(fd, buffer)
+    except OSError as error:
+        return error.errno != ENOTTY
+    return True
+
+
+def _more_planes(fd: int, present: Any) -> Any:
+    """A format of two planes or more, when the present one has fewer and the driver has one."""
+    if present.fmt.pix_mp.num_planes >= 2:
+        return None
+    for code in uapi.enum_formats(fd, present.type):
+        wanted = uapi.copy_format(present)
+        wanted.fmt.pix_mp.pixelformat = code
+        try:
+            uapi.try_format(fd, wanted)
+        except OSError:
+            continue
+        if wanted.fmt.pix_mp.pixelformat == code and wanted.fmt.pix_mp.num_planes >= 2:
+            return wanted
+    return None
+
+
+def look(node: Node) -> tuple[list[Pinner], str]:
+    """The pinners of an opened and identified node, and what there is to say of the rest."""
+    pinners: list[Pinner] = []
+    reasons: list[str] = []
+    fd = os.open(node.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        caps = uapi.querycap(fd).caps
+        if not caps & uapi.V4L2_CAP_STREAMING:
+            return [], "has no streaming queue"
+        for kind in KINDS:
+            queues: dict[Direction, Queue] = {}
+            for direction, (type_, announced) in (
+                (Direction.CAPTURE, kind.capture),
+                (Direction.OUTPUT, kind.output),
+            ):
+                if not caps & announced:
+                    continue
+                try:
+                    found = probe(fd, type_)
+                except OSError as error:
+                    busy = "is in use by another program"
+                    found = busy if error.errno == EBUSY else f"answers {error.strerror}"
+                if isinstance(found, Queue):
+                    queues[direction] = found
+                else:
+                    reasons.append(f"{direction} queue of type {type_} {found}")
+            pinners += _pinners(node, kind, queues, bool(caps & uapi.V4L2_CAP_TOUCH))
+    finally:
+        os.close(fd)
+    if not pinners and not reasons:
+        reasons.append("has no queue of a known kind")
+    return pinners, "; ".join(reasons)
+
+
+def _pinners(node: Node, kind: Kind, queues: dict[Direction, Queue], touch: bool) -> list[Pinner]:
+    if not queues:
+        return []
+    name = f"v4l2-{_plain(node.driver)}-{_plain(Path(node.path).name)}{kind.suffix}"
+    slow = kind.slow or touch
+    made: list[Pinner] = [V4l2Pinner(node, name, queues, slow=slow)]
+    prepared = {direction: queue for direction, queue in queues.items() if queue.prepares}
+    if prepared:
+        made.append(
+            V4l2Pinner(node, f"{name}-prepare", prepared, call="VIDIOC_PREPARE_BUF", slow=slow)
+        )
+    return made
+
+
+def _plain(text: str) -> str:
+    """A driver's or node's name as part of a cell's id."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in text).lower()
+
+
+def allocator_of(device: Path, bus: str, sys_root: Path = Path("/sys")) -> str:
+    """What maps pages for a device: vmalloc, dma-sg, dma-contig; unknown when sysfs does not tell.
+
+    ``device`` is the node's folder under /sys/class/video4linux.  Evidence: which videobuf2 module
+    the driver's module holds.  vivid holds two; its parameter ``allocators`` has a number for each
+    instance, 1 for dma-contig (drivers/media/test-drivers/vivid/vivid-core.c).
+    """
+    module = _module_of(device)
+    if module is None:
+        return "unknown"
+    held = [
+        name
+        for name in ("vmalloc", "dma-sg", "dma-contig")
+        if (
+            sys_root / "module" / f"videobuf2_{name.replace('-', '_')}" / "holders" / module
+        ).exists()
+    ]
+    if len(held) == 1:
+        return held[0]
+    try:
+        values = (sys_root / "module" / module / "parameters" / "allocators").read_text()
+        instance = int(bus.rpartition("-")[2]) if "-" in bus else 0
+        chosen = int(values.split(",")[instance])
+    except (OSError, ValueError, IndexError):
+        return "unknown"
+    return "dma-contig" if chosen == 1 else "vmalloc"
+
+
+def _module_of(device: Path) -> str | None:
+    """The module of the nearest driver above a video4linux device."""
+    try:
+        place = (device / "device").resolve(strict=True)
+    except OSError:
+        return None
+    while place.name and place.parent != place:
+        module = place / "driver" / "module"
+        if module.exists():
+            return module.resolve().name
+        place = place.parent
+    return None
+
+
+def devices() -> list[tuple[str, Path]]:
+    """(node, sysfs folder) of every video4linux device that udev knows."""
+    import pyudev  # costs a library and ten modules: only where devices are looked for
+
+    found = pyudev.Context().list_devices(subsystem="video4linux")
+    return [(device.device_node, Path(device.sys_path)) for device in found if device.device_node]
+
+
+def _order(node: str) -> tuple[str, int]:
+    """video before vbi is of no use to anybody; 2 before 10 is."""
+    name = Path(node).name
+    stem = name.rstrip("0123456789")
+    return stem, int(name[len(stem) :] or 0)
+
+
+def survey(
+    only: Sequence[str] = (), candidates: Iterable[tuple[str, Path]] | None = None
+) -> Survey:
+    """Look at every video4linux node, or at those that ``only`` selects."""
+    pinners: list[Pinner] = []
+    nodes: list[Node] = []
+    if candidates is None:
+        try:
+            candidates = devices()
+        except ImportError as error:
+            raise HilError(
+                f"libudev can't be loaded: {error}", "install the distribution's package libudev1"
+            ) from error
+    for path, place in sorted(candidates, key=lambda item: _order(item[0])):
+        try:
+            node = _identify(path, place)
+        except OSError as error:
+            what = "is no V4L2 device node" if error.errno == ENOTTY else f"{error.strerror}"
+            if selected(only, (path, Path(path).name)):
+                nodes.append(Node(path, "", "", "", "unknown", (), what))
+            continue
+        names = (path, Path(path).name, node.driver, node.bus)
+        if not selected(only, names) and not any(s.startswith("v4l2-") for s in only):
+            continue  # not asked for: its queues are left alone
+        try:
+            found, reason = look(node)
+        except OSError as error:
+            found, reason = [], f"{error.strerror}"
+        chosen = [p for p in found if selected(only, (*names, p.name))]
+        if chosen or selected(only, names):
+            pinners += chosen
+            nodes.append(node._replace(pinners=tuple(p.name for p in chosen), reason=reason))
+    return Survey(pinners, nodes)
+
+
+def _identify(path: str, place: Path) -> Node:
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        capability = uapi.querycap(fd)
+    finally:
+        os.close(fd)
+    driver, bus, card = (
+        text.decode("utf-8", "replace")
+        for text in (capability.driver, capability.bus_info, capability.card)
+    )
+    return Node(path, driver, bus, card, allocator_of(place, bus), (), "")

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""report.html: one file with the matrix and the evidence behind each square; works from disk.
+
+The matrix and the lists are plain HTML, so that the page reads and prints without its script.  The
+evidence is JSON in a script element; the script shows it and filters.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from hil.errors import HilError
+from hil.report.grid import Grid, merged
+from hil.report.marks import ACCEPTED, REFUSED, SKIPPED, Mark, mark_of
+from hil.report.pack import pack
+from hil.report.text import clean, command_line
+from hil.runs.folder import RunFolder
+from hil.runs.outcome import Outcome, outcome_of, totals
+
+_LISTED = 200
+
+
+class _Square(NamedTuple):
+    record: int
+    mark: Mark
+    label: str
+
+
+class _Row(NamedTuple):
+    memory: str
+    family: str
+    squares: list[_Square | None]
+
+
+class _Listed(NamedTuple):
+    mark: Mark
+    verdict: str
+    reason: str
+    cells: list[tuple[int, str]]
+    more: int
+
+
+class _Known(NamedTuple):
+    id: str
+    because: str
+    reference: str
+    verdicts: str
+    cells: list[tuple[int, str]]
+    more: int
+
+
+def write(folder: RunFolder) -> None:
+    """Write the run's report.html."""
+    write_html(folder.html, folder.records(), folder.read_meta())
+
+
+def write_html(
+    path: Path, records: Iterable[Mapping[str, Any]], meta: Mapping[str, Any] | None = None
+) -> None:
+    """Write the report in one step.  HilError when it cannot be written."""
+    text = render(records, meta)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(path)
+    except OSError as error:
+        raise HilError(
+            f"{path}: {error.strerror or error}", "Make room or name another."
+        ) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def render(records: Iterable[Mapping[str, Any]], meta: Mapping[str, Any] | None = None) -> str:
+    """The page as text; `meta` is run.json."""
+    meta = meta or {}
+    grid = Grid(records)
+    marks = [mark_of(record) for record in grid.records]
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.finalize = _finalize
+    return environment.from_string(_asset("report.html")).render(
+        css=Markup(_asset("report.css")),
+        script=Markup(_asset("report.js")),
+        data=Markup(_data(grid, marks)),
+        meta=meta,
+        facts=_facts(meta),
+        count=totals(grid.records, meta),
+        taken=sum(mark is ACCEPTED for mark in marks),
+        heads=[
+            merged(grid.columns, level)
+            for level in range(4)
+            if any(column.heads[level] for column in grid.columns)
+        ],
+        columns=grid.columns,
+        rows=_rows(grid, marks),
+        legend=_legend(marks),
+        verdicts=_choices(record.get("verdict") for record in grid.records),
+        drivers=_choices(record.get("driver") for record in grid.records),
+        families=[group.family for group in grid.groups],
+        pinners=[entry for entry in meta.get("pinners") or [] if isinstance(entry, dict)],
+        config=meta.get("config") or {},
+        bad=_bad(grid, marks),
+        known=_known(grid),
+        skipped=_skipped(grid),
+    )
+
+
+def _finalize(value: object) -> object:
+    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _asset(name: str) -> str:
+    return resources.files("hil.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _rows(grid: Grid, marks: Sequence[Mark]) -> list[_Row]:
+    rows = []
+    for group in grid.groups:
+        for memory in group.memories:
+            squares: list[_Square | None] = []
+            for column in grid.columns:
+                index = grid.index(memory, column)
+                if index is None:
+                    squares.append(None)
+                    continue
+                record = grid.records[index]
+                label = f"{record['cell']}: {record.get('verdict')}"
+                squares.append(_Square(index, marks[index], label))
+            rows.append(_Row(memory, group.family, squares))
+    return rows
+
+
+def _legend(marks: Sequence[Mark]) -> list[tuple[Mark, int]]:
+    counts = Counter(mark.sign for mark in marks)
+    found = {mark.sign: mark for mark in marks}
+    first = [mark for mark in (ACCEPTED, REFUSED, SKIPPED) if mark.sign in found]
+    rest = sorted((mark for mark in found.values() if mark not in first), key=lambda m: m.sign)
+    return [(mark, counts[mark.sign]) for mark in [*first, *rest]]
+
+
+def _choices(values: Iterable[object]) -> list[tuple[str, int]]:
+    return Counter(str(value) for value in values).most_common()
+
+
+def _facts(meta: Mapping[str, Any]) -> list[tuple[str, str]]:
+    names = ("kernel", "kernel_spec", "uname", "board", "command", "started", "finished", "status")
+    facts = [(name.replace("_", " "), command_line(meta[name])) for name in names if meta.get(name)]
+    versions = meta.get("versions") or {}
+    if versions:
+        text = ", ".join(f"{name} {version}" for name, version in versions.items())
+        facts.append(("versions", text))
+    return facts
+
+
+def _bad(grid: Grid, marks: Sequence[Mark]) -> list[_Listed]:
+    kinds: dict[tuple[str, str], list[int]] = {}
+    for index, record in enumerate(grid.records):
+        if outcome_of(record).bad:
+            reason = str(record.get("reason") or "no reason was given")
+            kinds.setdefault((marks[index].sign, reason), []).append(index)
+    return [
+        _Listed(
+            marks[found[0]],
+            str(grid.records[found[0]].get("verdict")),
+            reason,
+            [(index, grid.records[index]["cell"]) for index in found[:_LISTED]],
+            max(0, len(found) - _LISTED),
+        )
+        for (_, reason), found in kinds.items()
+    ]
+
+
+def _known(grid: Grid) -> list[_Known]:
+    kinds: dict[str, list[int]] = {}
+    for index, record in enumerate(grid.records):
+        if outcome_of(record) is Outcome.KNOWN:
+            kinds.setdefault(str((record.get("known") or {}).get("id", "?")), []).append(index)
+    listed = []
+    for name, found in kinds.items():
+        row = grid.records[found[0]].get("known") or {}
+        listed.append(
+            _Known(
+                name,
+                str(row.get("because") or ""),
+                str(row.get("reference") or ""),
+                ", ".join(sorted({str(grid.records[index]["verdict"]) for index in found})),
+                [(index, grid.records[index]["cell"]) for index in found[:_LISTED]],
+                max(0, len(found) - _LISTED),
+            )
+        )
+    return listed
+
+
+def _skipped(grid: Grid) -> list[tuple[str, int]]:
+    return Counter(
+        str(record.get("reason") or "no reason was given")
+        for record in grid.records
+        if outcome_of(record) is Outcome.SKIP
+    ).most_common()
+
+
+def _data(grid: Grid, marks: Sequence[Mark]) -> str:
+    return pack(
+        {**record, "outcome": str(outcome_of(record)), "mark": mark.key}
+        for record, mark in zip(grid.records, marks, strict=True)
+    )

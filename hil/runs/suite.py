@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The suite on one machine: which cells there are, and running one of them to its record."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hil import judge
+from hil.cells import Cell
+from hil.conditions import Condition, all_conditions
+from hil.errors import HilError
+from hil.memory.base import MemoryClass, all_classes
+from hil.memory.bench import Bench
+from hil.pinners import Pinner, Survey, survey
+from hil.runs import trial
+from hil.runs.journal import Record
+from hil.system import release
+from hil.system.guard import Guard
+
+DEADLINE = 10.0
+"""Seconds that a cell may take when nothing else is said."""
+
+
+class Suite:
+    """Pinners, memory classes and conditions of this machine, and the cells that they span."""
+
+    def __init__(
+        self,
+        *,
+        devices: Sequence[str] = (),
+        scratch: Mapping[str, Path] | None = None,
+        conditions: Sequence[str] = (),
+        guard: Guard | None = None,
+    ) -> None:
+        self.release = release.running()
+        self.survey: Survey = survey(devices)
+        self.pinners: dict[str, Pinner] = {p.name: p for p in self.survey.pinners}
+        self.classes: dict[str, MemoryClass] = all_classes()
+        self.conditions = _chosen_conditions(conditions)
+        self.bench = Bench.find(scratch or {}, guard)
+
+    def cells(self) -> list[Cell]:
+        """Every cell, in the order that they run: stable over kernels and runs."""
+        return [
+            Cell(pinner.name, memory, direction, condition)
+            for pinner in self.pinners.values()
+            for memory in self.classes
+            for direction in pinner.directions
+            for condition in self.conditions
+        ]
+
+    def slow(self, cell: Cell) -> bool:
+        """Whether the cell takes more than its share of a short run."""
+        return self.pinners[cell.pinner].slow or self.classes[cell.memory].slow
+
+    def run(self, cell: Cell, deadline: float = DEADLINE) -> Record:
+        """Run one cell in a child and judge it; the journal record."""
+        began = time.monotonic()
+        pinner = self.pinners[cell.pinner]
+        self.bench.busy_node = pinner.node
+        evidence = trial.run(
+            cell,
+            pinner,
+            self.classes[cell.memory],
+            self.conditions[cell.condition],
+            self.bench,
+            deadline=deadline,
+        )
+        return make_record(
+            cell, pinner.driver, pinner.family, self.release, evidence, time.monotonic() - began
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The machine and its pinners, for the header and run.json."""
+        return {
+            "kernel": str(self.release),
+            "uname": " ".join(os.uname()),
+            "machine": os.uname().machine,
+            "config": _config_facts(),
+            "pinners": [
+                {
+                    "name": p.name,
+                    "driver": p.driver,
+                    "family": p.family,
+                    "node": str(p.node),
+                    "bus": p.bus,
+                    "allocator": p.allocator,
+                    "directions": [str(d) for d in p.directions],
+                }
+                for p in self.pinners.values()
+            ],
+            "nodes": [node._asdict() for node in self.survey.nodes],
+        }
+
+
+def make_record(
+    cell: Cell,
+    driver: str,
+    family: str,
+    running: release.Release,
+    evidence: Mapping[str, Any],
+    seconds: float,
+) -> Record:
+    """Judge the evidence of a cell and make its line in the journal."""
+    found = judge.judge(cell, family, driver, running, evidence)
+    rule, known = found.rule, found.known
+    return {
+        "cell": cell.id,
+        "pinner": cell.pinner,
+        "driver": driver,
+        "memory": cell.memory,
+        "direction": str(cell.direction),
+        "condition": cell.condition,
+        "kernel": str(running),
+        "expected": rule and {"accept": rule.accept, "errnos": list(rule.errnos)},
+        "rule": rule and rule.id,
+        "source": rule and {"because": rule.because, "source": rule.source, "commit": rule.commit},
+        "verdict": str(found.verdict),
+        "reason": found.reason,
+        "known": known
+        and {"id": known.id, "reference": known.reference, "because": known.because},
+        "evidence": evidence,
+        "seconds": round(seconds, 4),
+    }
+
+
+def _chosen_conditions(names: Sequence[str]) -> dict[str, Condition]:
+    there = all_conditions()
+    if not names:
+        return {name: c for name, c in there.items() if not c.only_on_demand}
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise HilError(
+            f"no condition {missing[0]!r}", f"Conditions: {', '.join(there)}. See docs/writing.md."
+        )
+    return {name: there[name] for name in names}
+
+
+# What decides whether a memory class can be made, or what a fault looks like.
+_CONFIG = (
+    "CMA", "FS_DAX", "HUGETLBFS", "INIT_ON_ALLOC_DEFAULT_ON", "KSM", "MEMORY_HOTREMOVE", "NUMA",
+    "SECRETMEM", "SWAP", "TRANSPARENT_HUGEPAGE", "UDMABUF", "USERFAULTFD", "DEBUG_VM", "KASAN",
+    "DEBUG_INFO_BTF", "PREEMPT", "PREEMPT_DYNAMIC",
+)  # fmt: skip
+
+
+def _config_facts() -> dict[str, str]:
+    """The kernel's configuration where this machine shows it: option -> y, m or n."""
+    for path in (Path("/hil/config"), Path(f"/boot/config-{os.uname().release}")):
+        try:
+            lines = path.read_text().splitlines()
+        except OSError:
+            continue
+        found = dict(line.split("=", 1) for line in lines if line.startswith("CONFIG_"))
+        return {name: found.get(f"CONFIG_{name}", "n") for name in _CONFIG}
+    return {}

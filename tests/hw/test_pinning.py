@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The matrix: every pinner takes every memory class in each direction, under every condition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from hil.cells import Cell
+from hil.runs.journal import Record
+
+
+@pytest.mark.hw
+def test_pinning(cell: Cell, judged: Callable[[Cell], Record]) -> None:
+    """Pinning is accepted or refused as the rule for this kernel says, and everything is given back."""
+    judged(cell)

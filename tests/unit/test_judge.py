@@ -1,0 +1,457 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""hil/judge.py: evidence that produces each verdict, and the order of precedence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hil.cells import Cell
+from hil.judge import Judgement, judge
+from hil.system.release import parse
+from hil.verdicts import Verdict
+
+PAGES = 113
+REFUSED_WARNING = [
+    "[   12.300000] ------------[ cut here ]------------",
+    "[   12.300001] get_vaddr_frames() cannot follow VM_IO mapping",
+    "[   12.300002] WARNING: CPU: 0 PID: 215 at drivers/media/common/videobuf2/frame_vector.c:59 "
+    "get_vaddr_frames+0x8c/0xa0 [videobuf2_common]",
+]
+HUGETLB_WARNING = [
+    "[   12.300002] WARNING: CPU: 1 PID: 300 at mm/hugetlb.c:6627 follow_hugetlb_page+0x5f1/0x630",
+]
+OTHER_WARNING = ["[   12.400000] WARNING: CPU: 1 PID: 300 at mm/gup.c:229 unpin_user_page+0x1/0x9"]
+TAINT_WARN = 512
+
+
+def count(live: int, acquired: int | None = None) -> dict[str, int]:
+    acquired = live if acquired is None else acquired
+    return {"acquired": acquired, "released": acquired - live, "live": live}
+
+
+def evidence(errno: str | None = None, zone: str = "0/Normal", **more: Any) -> dict[str, Any]:
+    """The evidence of a cell in which everything went as it must."""
+    held = 0 if errno else PAGES
+    return {
+        "stage": "done",
+        "setup": None,
+        "call": "VIDIOC_QBUF",
+        "errno": errno,
+        "buffer": {"address": "0x1000", "length": 462848, "pages": PAGES, "companion_pages": 0,
+                   "proof": {}, "facts": {}},
+        "pins": {"before": count(0), "during": count(held), "after": count(0, held)},
+        "frames": {"before": {"zones": {zone: PAGES}}, "during": {"zones": {"0/Normal": PAGES}}},
+        "moved_pages": 0,
+        "unsuitable_pages": 0,
+        "second_pin": None,
+        "data": None,
+        "log": [],
+        "taint": {"before": 0, "after": 0},
+        "child": {"hung": False, "signal": None, "exit": 0, "killed": None},
+    } | more  # fmt: skip
+
+
+def judged(
+    memory: str,
+    found: dict[str, Any],
+    kernel: str = "6.12.117",
+    direction: str = "capture",
+    family: str = "vb2-vmalloc",
+) -> Judgement:
+    cell = Cell.parse(f"v4l2-vivid-video0/{memory}/{direction}/steady")
+    return judge(cell, family, "vivid", parse(kernel), found)
+
+
+def unfinished(stage: str, hung: bool = False, **child: Any) -> dict[str, Any]:
+    end = {"hung": hung, "signal": None, "exit": None, "killed": True if hung else None} | child
+    return evidence(stage=stage, pins={"before": count(0)}, child=end)
+
+
+ACCEPTED = evidence()
+EFAULT = evidence("EFAULT")
+LEFT = {"before": count(0), "during": count(PAGES), "after": count(2, PAGES)}
+
+# Every verdict: a memory class, evidence that produces it, and words of the reason.
+EXAMPLES: list[tuple[Verdict, str, dict[str, Any], str]] = [
+    (Verdict.OK, "anonymous", ACCEPTED, "VIDIOC_QBUF accepted it, as it must"),
+    (Verdict.OK, "readonly-private", EFAULT, "VIDIOC_QBUF gave EFAULT, as it must"),
+    (
+        Verdict.WRONGLY_ACCEPTED,
+        "readonly-private",
+        ACCEPTED,
+        "VIDIOC_QBUF accepted it, expected EFAULT: without FOLL_FORCE",
+    ),
+    (
+        Verdict.WRONGLY_REFUSED,
+        "anonymous",
+        EFAULT,
+        "VIDIOC_QBUF gave EFAULT, expected success: private anonymous memory",
+    ),
+    (
+        Verdict.WRONG_ERRNO,
+        "fsdax-ext4-shared",
+        EFAULT,
+        "VIDIOC_QBUF gave EFAULT, expected EOPNOTSUPP",
+    ),
+    (Verdict.LEAK, "anonymous", evidence(pins=LEFT), "2 pins are still held at the end"),
+    (
+        Verdict.LEAK,
+        "unmapped-middle",
+        evidence("EFAULT", pins={"during": count(2), "after": count(0, 2)}),
+        "2 pins are held after the refusal, expected 0",
+    ),
+    (
+        Verdict.MISCOUNTED,
+        "anonymous",
+        evidence(pins={"during": count(1), "after": count(0, 1)}),
+        "1 pins while held, expected 113 for the buffer's pages",
+    ),
+    (
+        Verdict.MISCOUNTED,
+        "anonymous",
+        evidence(pins={"during": count(PAGES), "after": count(-3, PAGES)}),
+        "3 more pins were released than acquired",
+    ),
+    (Verdict.MOVED, "anonymous", evidence(moved_pages=7), "7 of 113 pages changed their frame"),
+    (
+        Verdict.STAYED,
+        "anonymous-movable",
+        evidence(zone="1/Movable", unsuitable_pages=PAGES),
+        "113 of 113 pages are pinned in ZONE_MOVABLE",
+    ),
+    (
+        Verdict.CORRUPT,
+        "anonymous",
+        evidence(data={"corrupt_bytes": 12, "stale": False}),
+        "12 bytes are wrong",
+    ),
+    (
+        Verdict.STALE,
+        "anonymous",
+        evidence(data={"corrupt_bytes": 0, "stale": True}),
+        "the device has other pages than the process",
+    ),
+    (
+        Verdict.STALE,
+        "anonymous",
+        evidence(second_pin={"errno": None, "acquired": 0, "changed_frames": PAGES}),
+        "the second pin took no pages although 113 frames had changed",
+    ),
+    (
+        Verdict.HANG,
+        "userfaultfd-handler",
+        unfinished("pin", hung=True),
+        "VIDIOC_QBUF did not come back within the deadline",
+    ),
+    (
+        Verdict.HANG,
+        "anonymous",
+        unfinished("release", hung=True, killed=False),
+        "stage 'release' after VIDIOC_QBUF did not end within the deadline and can't be killed",
+    ),
+    (
+        Verdict.HANG,
+        "anonymous",
+        {"machine_lost": "hang", "console": []},
+        "the machine hung in stage 'open' and was reset",
+    ),
+    (
+        Verdict.CRASH,
+        "anonymous",
+        {
+            "stage": "machine",
+            "machine_lost": "crash",
+            "console": [
+                "BUG: kernel NULL pointer dereference",
+                "Kernel panic - not syncing: Fatal exception",
+            ],
+        },
+        "the machine went down: Kernel panic - not syncing: Fatal exception",
+    ),
+    (
+        Verdict.KERNEL_WARNING,
+        "anonymous",
+        evidence(log=OTHER_WARNING),
+        "the kernel said: [   12.400000] WARNING: CPU: 1 PID: 300 at mm/gup.c:229",
+    ),
+    (
+        Verdict.KERNEL_WARNING,
+        "anonymous",
+        evidence(taint={"before": 0, "after": 1 << 5}),
+        "the kernel became tainted (B: bad page)",
+    ),
+    (
+        Verdict.KERNEL_WARNING,
+        "anonymous",
+        unfinished("pin", signal=9) | {"log": ["BUG: unable to handle page fault"]},
+        "the cell's process died of signal 9 in stage 'pin': BUG: unable to handle page fault",
+    ),
+    (Verdict.NO_RULE, "moon-dust", ACCEPTED, "the vb2-vmalloc table has no row for moon-dust"),
+    (
+        Verdict.NOT_APPLICABLE,
+        "memfd-secret",
+        evidence(stage="make", setup={"not_applicable": "boot with secretmem.enable=1"}),
+        "boot with secretmem.enable=1",
+    ),
+    (
+        Verdict.HARNESS_ERROR,
+        "anonymous",
+        evidence(stage="make", setup={"error": "OSError: no room\n"}),
+        "stage 'make' failed: OSError: no room",
+    ),
+    (
+        Verdict.HARNESS_ERROR,
+        "anonymous",
+        unfinished("make", signal=11),
+        "the cell's process died of signal 11 in stage 'make'",
+    ),
+    (
+        Verdict.HARNESS_ERROR,
+        "anonymous",
+        unfinished("open", hung=True),
+        "the deadline passed in stage 'open'",
+    ),
+    (
+        Verdict.HARNESS_ERROR,
+        "anonymous",
+        unfinished("hold", exit=3),
+        "the cell's process ended with status 3 in stage 'hold'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("verdict", "memory", "found", "reason"), EXAMPLES)
+def test_every_verdict(verdict: Verdict, memory: str, found: dict[str, Any], reason: str) -> None:
+    result = judged(memory, found)
+    assert result.verdict is verdict
+    assert reason in result.reason
+    assert "\n" not in result.reason
+    assert result.known is None
+
+
+def test_no_verdict_is_left_out() -> None:
+    assert {verdict for verdict, *_ in EXAMPLES} == set(Verdict)
+
+
+def test_the_judgement_carries_its_rule() -> None:
+    result = judged("anonymous", ACCEPTED)
+    assert result.rule is not None
+    assert result.rule.id == "anonymous"
+
+
+# --- precedence -----------------------------------------------------------------------------------
+
+
+def test_findings_have_an_order_and_are_all_named() -> None:
+    found = evidence(pins=LEFT, moved_pages=3, unsuitable_pages=5, log=OTHER_WARNING)
+    result = judged("readonly-private", found)
+    assert result.verdict is Verdict.KERNEL_WARNING
+    assert result.reason.endswith("; also wrongly-accepted, leak, moved, stayed")
+    assert judged("readonly-private", found | {"log": []}).verdict is Verdict.WRONGLY_ACCEPTED
+    assert judged("anonymous", found | {"log": []}).verdict is Verdict.LEAK
+
+
+@pytest.mark.parametrize("kernel", ["7.4", "5.4.290"])
+def test_a_kernel_outside_the_table_has_no_rule(kernel: str) -> None:
+    result = judged("anonymous", ACCEPTED, kernel)
+    assert result.verdict is Verdict.NO_RULE
+    assert f"goes from kernel 5.10 to 7.3, this is {kernel}" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (evidence(pins=LEFT), Verdict.LEAK),
+        (evidence(log=OTHER_WARNING), Verdict.KERNEL_WARNING),
+        (evidence(moved_pages=1), Verdict.MOVED),
+        (unfinished("pin", hung=True), Verdict.HANG),
+        ({"machine_lost": "crash"}, Verdict.CRASH),
+        (ACCEPTED, Verdict.NO_RULE),
+        (EFAULT, Verdict.NO_RULE),
+    ],
+)
+def test_what_needs_no_rule_wins_over_no_rule(found: dict[str, Any], verdict: Verdict) -> None:
+    assert judged("anonymous", found, family="vb3").verdict is verdict
+
+
+def test_a_hang_is_told_though_the_child_said_nothing() -> None:
+    found = unfinished("hold", hung=True) | {"setup": {"error": "said nothing"}}
+    assert judged("anonymous", found).verdict is Verdict.HANG
+
+
+def test_the_errno_of_the_call_never_becomes_a_skip() -> None:
+    for errno in ("EOPNOTSUPP", "ENOTTY", "ENOMEM"):
+        assert judged("anonymous", evidence(errno)).verdict is Verdict.WRONGLY_REFUSED
+
+
+# --- evidence -------------------------------------------------------------------------------------
+
+
+def test_other_planes_are_counted() -> None:
+    found = evidence(pins={"during": count(PAGES + 40), "after": count(0, PAGES + 40)})
+    found["buffer"] = found["buffer"] | {"companion_pages": 40}
+    assert judged("anonymous", found).verdict is Verdict.OK
+    found["buffer"] = found["buffer"] | {"companion_pages": 41}
+    result = judged("anonymous", found)
+    assert result.verdict is Verdict.MISCOUNTED
+    assert "expected 113 for the buffer's pages and 41 of other planes" in result.reason
+
+
+def test_a_migrated_pin_counts_twice_and_is_no_leak() -> None:
+    pins = {"during": count(PAGES, 2 * PAGES), "after": count(0, 2 * PAGES)}
+    assert judged("anonymous-movable", evidence(pins=pins)).verdict is Verdict.OK
+
+
+def test_a_refusal_may_count_pins_that_it_gave_back() -> None:
+    found = evidence("EFAULT", pins={"during": count(0, 2), "after": count(0, 2)})
+    assert judged("ext4-shared", found).verdict is Verdict.OK
+
+
+@pytest.mark.parametrize("pins", [{}, None, {"before": None, "during": None, "after": None}])
+def test_a_kernel_without_counters_is_told(pins: Any) -> None:
+    result = judged("anonymous", evidence(pins=pins))
+    assert result.verdict is Verdict.OK
+    assert result.reason.endswith("pins not judged: this kernel has no nr_foll_pin counters")
+
+
+def test_page_frames_without_a_pin_are_as_they_must_be() -> None:
+    found = evidence(pins={"during": count(0), "after": count(0)})
+    assert judged("pci-bar", found, "5.10.157").verdict is Verdict.OK
+    assert judged("pci-bar", ACCEPTED, "5.10.157").verdict is Verdict.MISCOUNTED
+
+
+@pytest.mark.parametrize("bit", [0, 1, 12, 13])
+def test_taints_of_modules_are_not_the_drivers_fault(bit: int) -> None:
+    found = evidence(taint={"before": 0, "after": 1 << bit})
+    assert judged("anonymous", found).verdict is Verdict.OK
+
+
+@pytest.mark.parametrize("bit", [4, 5, 7, 9, 14, 31])
+def test_taints_of_faults_are(bit: int) -> None:
+    found = evidence(taint={"before": 0, "after": 1 << bit})
+    assert judged("anonymous", found).verdict is Verdict.KERNEL_WARNING
+    found = evidence(taint={"before": 1 << bit, "after": 1 << bit})
+    assert judged("anonymous", found).verdict is Verdict.OK
+
+
+def test_a_second_pin_that_took_the_new_pages_is_right() -> None:
+    taken = {"errno": None, "acquired": PAGES, "changed_frames": PAGES}
+    assert judged("anonymous", evidence(second_pin=taken)).verdict is Verdict.OK
+    same = {"errno": None, "acquired": 0, "changed_frames": 0}
+    assert judged("anonymous", evidence(second_pin=same)).verdict is Verdict.OK
+
+
+def test_facts_of_the_buffer_choose_the_rule() -> None:
+    found = evidence("EFAULT")
+    found["buffer"] = found["buffer"] | {"facts": {"pfnmap": True}}
+    assert judged("drm-dumb-buffer", found).verdict is Verdict.OK
+    assert judged("drm-dumb-buffer", EFAULT).verdict is Verdict.WRONGLY_REFUSED
+
+
+@pytest.mark.parametrize(
+    ("flags", "verdict"),
+    [
+        ("rd wr sh mr mw me ms pf de dd sd", Verdict.OK),
+        ("rd wr sh mr mw me ms io de dd mm sd", Verdict.OK),
+        ("rd wr sh mr mw me ms de dd mm sd", Verdict.WRONGLY_REFUSED),
+    ],
+)
+def test_the_mappings_flags_tell_whether_it_has_pages(flags: str, verdict: Verdict) -> None:
+    found = evidence("EFAULT")
+    found["buffer"] = found["buffer"] | {"proof": {"VmFlags": flags}}
+    assert judged("drm-dumb-buffer", found).verdict is verdict
+
+
+def test_the_zone_of_the_pages_chooses_the_rule() -> None:
+    refused = evidence("EOPNOTSUPP")
+    in_movable = evidence("EOPNOTSUPP", zone="1/Movable")
+    assert judged("fsdax-ext4-private-cowed", refused).verdict is Verdict.WRONGLY_REFUSED
+    assert judged("fsdax-ext4-private-cowed", in_movable).verdict is Verdict.OK
+
+
+# --- known defects --------------------------------------------------------------------------------
+
+
+def known_id(result: Judgement) -> str | None:
+    return result.known and result.known.id
+
+
+def test_5_10_leaves_movable_pages_where_they_are() -> None:
+    found = evidence(zone="1/Movable", unsuitable_pages=PAGES)
+    result = judged("memfd-movable", found, "5.10.262")
+    assert (result.verdict, known_id(result)) == (Verdict.STAYED, "frame-vector-without-longterm")
+    result = judged("anonymous", found, "5.10.262")
+    assert known_id(result) == "frame-vector-without-longterm-elsewhere"
+    assert judged("memfd-movable", found, "6.1.192").known is None
+
+
+def test_5_10_checks_the_first_vma_only() -> None:
+    result = judged("fsdax-xfs-second-vma", ACCEPTED, "5.10.262")
+    assert result.verdict is Verdict.WRONGLY_ACCEPTED
+    assert known_id(result) == "frame-vector-asks-first-vma-only"
+
+
+def test_a_remapped_pointer_is_not_pinned_again() -> None:
+    found = evidence(second_pin={"errno": None, "acquired": 0, "changed_frames": PAGES})
+    result = judged("remapped-same-address", found)
+    assert (result.verdict, known_id(result)) == (Verdict.STALE, "userptr-not-reacquired")
+
+
+def test_the_warning_for_a_refused_pointer() -> None:
+    found = evidence("EFAULT", log=REFUSED_WARNING, taint={"before": 0, "after": TAINT_WARN})
+    result = judged("kernel-address", found, "6.1.55")
+    assert result.verdict is Verdict.KERNEL_WARNING
+    assert known_id(result) == "warning-for-a-refused-pointer"
+    assert judged("kernel-address", found, "6.1.192").known is None
+    # The warning comes once a boot, so that a cell without it is nothing to report.
+    assert judged("kernel-address", EFAULT, "6.1.55") == judged("kernel-address", EFAULT, "6.1.55")
+    assert judged("kernel-address", EFAULT, "6.1.55").known is None
+
+
+def test_another_warning_beside_the_known_one_is_not_excused() -> None:
+    found = evidence("EFAULT", log=REFUSED_WARNING + OTHER_WARNING)
+    result = judged("kernel-address", found, "6.1.55")
+    assert (result.verdict, result.known) == (Verdict.KERNEL_WARNING, None)
+
+
+def test_what_a_known_defect_does_not_name_is_still_bad() -> None:
+    found = evidence("ENOMEM", log=REFUSED_WARNING)
+    result = judged("kernel-address", found, "6.1.55")
+    assert (result.verdict, result.known) == (Verdict.WRONG_ERRNO, None)
+    found = evidence(zone="1/Movable", unsuitable_pages=PAGES, pins=LEFT)
+    result = judged("anonymous-movable", found, "5.10.262")
+    assert (result.verdict, result.known) == (Verdict.LEAK, None)
+
+
+def test_hugetlb_in_the_movable_zone_on_6_1() -> None:
+    warned = evidence(
+        "ENOMEM",
+        zone="1/Movable",
+        log=HUGETLB_WARNING,
+        taint={"before": 0, "after": TAINT_WARN},
+    )
+    result = judged("hugetlb-2m-movable", warned, "6.1.192")
+    assert (result.verdict, known_id(result)) == (
+        Verdict.KERNEL_WARNING,
+        "hugetlb-in-movable-zone",
+    )
+    later = evidence("ENOMEM", zone="1/Movable")
+    result = judged("hugetlb-2m-private", later, "6.1.192")
+    assert (result.verdict, known_id(result)) == (
+        Verdict.WRONGLY_REFUSED,
+        "hugetlb-in-movable-zone",
+    )
+    assert judged("hugetlb-2m-private", evidence("ENOMEM"), "6.1.192").known is None
+    assert judged("hugetlb-2m-private", warned, "6.12.117").known is None
+
+
+def test_a_known_defect_that_does_not_show_is_named() -> None:
+    found = evidence(zone="1/Movable")
+    result = judged("anonymous-movable", found, "5.10.262")
+    assert (result.verdict, known_id(result)) == (Verdict.OK, "frame-vector-without-longterm")
+    result = judged("remapped-same-address", ACCEPTED)
+    assert (result.verdict, known_id(result)) == (Verdict.OK, "userptr-not-reacquired")
+    # Its condition is not met: the pages were elsewhere.
+    assert judged("anonymous-movable", ACCEPTED, "5.10.262").known is None
