@@ -83,8 +83,8 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="only cells whose id matches, in pytest's words: -k 'hugetlb and capture'",
     )  # fmt: skip
     run.add_argument(
-        "-m", dest="marks", metavar="EXPR", default="",
-        help="only cells so marked: -m 'hw and not slow'",
+        "-m", dest="marks", metavar="EXPR", default=None,
+        help="only cells so marked (default: 'hw and not slow'; -m hw runs the slow ones too)",
     )  # fmt: skip
     run.add_argument("--out", metavar="DIR", default="results", help="where run folders go")
     run.add_argument("--resume", metavar="RUN", default="", help="go on with an unfinished run")
@@ -135,10 +135,11 @@ def _run(options: argparse.Namespace) -> int:
         )
     console = Console()
     worst = 0
+    marks = "hw and not slow" if options.marks is None else options.marks
     for kernel in options.kernel or [runner.DEFAULT_KERNEL]:
         chosen = runner.Options(
             board=options.board, kernel=kernel, modules=tuple(options.module),
-            keywords=options.keywords, marks=options.marks, out=options.out,
+            keywords=options.keywords, marks=marks, out=options.out,
             resume=options.resume, cell_timeout=options.cell_timeout, cold=options.cold,
         )  # fmt: skip
         worst = max(worst, runner.run(chosen, ["hil", *sys.argv[1:]], console))

@@ -293,6 +293,9 @@ def _unreachable(found: suites.Mirror, said: str) -> HilError:
     why = next((w for w in _reasons(said).values()), "") or next(
         (line for line in said.splitlines() if line.startswith(("E:", "W:"))), "apt gave no reason"
     )
+    if "NO_PUBKEY" in why:
+        remedy = "apt-get install debian-archive-keyring brings the keys of newer releases."
+        return HilError(f"{found.main.uri} is signed with keys that are not here: {why}", remedy)
     return HilError(
         f"no package lists could be fetched from {found.main.uri}: {why}",
         f"Check the network and proxy (apt-get update must work).  {INSTEAD}",

@@ -50,6 +50,8 @@ class Machine:
     type: str
     nodes: tuple[Node, ...]
     cpu: str = "max"
+    cpu_emulated: str = "max"
+    """The same under TCG, where some features cost more than they bring."""
     cpus: int = 2
     dimms: tuple[Dimm, ...] = ()
     pmem: tuple[Pmem, ...] = ()

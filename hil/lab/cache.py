@@ -106,9 +106,10 @@ def need_space(folder: Path, size: int, what: str) -> None:
 def no_space(folder: Path, what: str, size: int = 0, left: int | None = None) -> HilError:
     """The error of a full disk: what was needed, what is free, where."""
     left = free(folder) if left is None else left
-    needed = f"{what} needs {megabytes(size)}" if size else f"no room for {what}"
+    needed = f"{megabytes(size)} needed for {what}" if size else f"no room for {what}"
+    shown = root() if folder.is_relative_to(root()) else folder
     return HilError(
-        f"disk full: {needed}, and {folder} has {megabytes(left)} free",
+        f"disk full: {needed}, and {shown} has {megabytes(left)} free",
         f"Free some space, remove old parts of {root()}, or set XDG_CACHE_HOME to a larger disk.",
     )
 

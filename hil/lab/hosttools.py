@@ -22,12 +22,14 @@ PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
     "mksquashfs": "squashfs-tools",
     "cpio": "cpio",
+    "setpriv": "util-linux",
+    "tar": "tar",
     "zstd": "zstd",
     "xz": "xz-utils",
     "gcc": "gcc",
 }
 #: what ``hil run`` needs on a machine where kernel and image come from the archive
-NEEDED = ("qemu-system-x86_64", "mksquashfs", "depmod", "dpkg-deb", "zstd")
+NEEDED = ("qemu-system-x86_64", "mksquashfs", "depmod", "dpkg-deb", "tar", "setpriv", "zstd")
 
 # depmod lies in sbin, which ordinary users of Debian do not have in PATH.
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -48,7 +50,9 @@ class ToolError(Exception):
     @property
     def disk_full(self) -> bool:
         """Whether the program died of a full disk."""
-        return "No space left on device" in self.output or "Disk quota exceeded" in self.output
+        # tar says "Wrote only 2048 of 10240 bytes"
+        signs = ("No space left on device", "Disk quota exceeded", "Wrote only ")
+        return any(sign in self.output for sign in signs)
 
 
 def find(name: str) -> Path | None:

@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hil.errors import HilError
 from hil.lab import cache, catalogue, kernel_store, kernel_tree, progress, versions
@@ -25,7 +25,10 @@ from hil.lab.catalogue import Build
 from hil.lab.kernel_store import Kernel
 from hil.lab.progress import Say
 
-__all__ = ["Kernel", "Series", "get", "list_series", "resolve"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Kernel", "Series", "get", "list_series", "print_list", "resolve"]
 
 _ASK_AGAIN = 900.0  # seconds before an unknown release makes the lists be fetched anew
 
@@ -220,6 +223,15 @@ def list_series(
         )
         notes.append(f"no {name}: the mirror lacks its packages {lack}")
     return series, notes
+
+
+def print_list(
+    console: Console, *, arch: str = "amd64", refresh: bool = False, every: bool = False
+) -> int:
+    """Print what `list_series` finds: a row a series, or for ``every`` release; returns 0."""
+    from hil.lab import kernel_list
+
+    return kernel_list.print_list(console, arch=arch, refresh=refresh, every=every)
 
 
 # Package files

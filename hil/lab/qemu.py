@@ -62,11 +62,12 @@ def command(machine: Machine, boot: Boot, folder: Path, *, shared: bool) -> list
     copy on write.  No network device, no host file system.
     """
     emulator = str(hosttools.need(_EMULATORS[machine.arch]))
+    processor = machine.cpu_emulated if boot.accelerator.startswith("tcg") else machine.cpu
     argv = [
         # QEMU dies with us however we die, so that no guest is ever left behind.
         str(hosttools.need("setpriv")), "--pdeathsig", "KILL",
         emulator, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-machine", machine.type, "-cpu", machine.cpu, "-smp", str(machine.cpus),
+        "-machine", machine.type, "-cpu", processor, "-smp", str(machine.cpus),
         "-accel", boot.accelerator,
         "-kernel", str(boot.kernel), "-initrd", str(boot.initramfs), "-append", boot.command_line,
         "-drive", f"file={nice_path(boot.image)},if=none,id=root,format=raw,readonly=on,file.locking=off",

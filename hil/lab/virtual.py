@@ -40,6 +40,7 @@ class Guest:
         self.cells: list[str] = said["cells"]
         self.slow = frozenset(said["slow"])
         self.suite: dict[str, Any] = said["suite"]
+        self.uptimes: dict[str, float] = said["uptimes"]
         self.how = how
         """"cold" or "snapshot"."""
         self._ram_folder = ram_folder
@@ -113,7 +114,8 @@ class VirtualBoard:
         self._say("booting the guest, for a snapshot that the next run starts from")
         folder = snapshot.workplace(self.key)
         guest = self._boot(console, folder)
-        said = {"cells": guest.cells, "slow": sorted(guest.slow), "suite": guest.suite}
+        said = {"cells": guest.cells, "slow": sorted(guest.slow), "suite": guest.suite,
+                "uptimes": guest.uptimes}  # fmt: skip
         try:
             made = snapshot.save(guest.vm, folder, self.key, said)
             return self._restore(made, console)

@@ -56,7 +56,7 @@ def prove_single(address: int, length: int) -> dict[str, object]:
         length,
         "single anonymous pages",
         has=proof.ANON,
-        has_not=proof.COMPOUND | proof.KSM | proof.ZERO,
+        has_not=proof.COMPOUND | proof.ZERO,
     )
 
 

@@ -19,7 +19,6 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hil.system.numa import preferring
 from hil.uapi import mm
 
 if TYPE_CHECKING:
@@ -119,14 +118,7 @@ def register(name: str, summary: str, make: Maker, family: str, *, slow: bool = 
     """Add one class; for families that make their classes in a loop."""
     if name in _classes:
         raise ValueError(f"memory class {name!r} is there twice")
-
-    # Else it would hang on the CPU that a cell happens to run on whether its pages are movable;
-    # the movable classes choose their node themselves.
-    def make_plain(bench: Bench, length: int, direction: Direction) -> Buffer:
-        with preferring(bench.plain_node):
-            return make(bench, length, direction)
-
-    _classes[name] = MemoryClass(name, family, summary, make_plain, slow)
+    _classes[name] = MemoryClass(name, family, summary, make, slow)
 
 
 def memory_class(name: str, summary: str, *, slow: bool = False) -> Callable[[Maker], Maker]:

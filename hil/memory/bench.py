@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hil.errors import NotApplicableError
 from hil.evidence import frames
+from hil.system.numa import prefer
 from hil.uapi import mm
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ class Bench:
     """The machine's facts, built once a session and shared by the cells' children.
 
     ``busy_node`` is the device node under test, set by the runner before each cell; ``guard``,
-    where there is one, is the only way that a class may change the machine.  ``plain_node`` is a
-    node to keep ordinary memory on, where another one is set aside for movable memory.
+    where there is one, is the only way that a class may change the machine.  ``plain_node`` is
+    where ordinary memory is kept, if another node is set aside for movable memory.
     """
 
     __slots__ = (
@@ -75,7 +76,8 @@ class Bench:
     def find(cls, scratch: Mapping[str, Path], guard: Guard | None = None) -> Bench:
         """Look at the machine.  ``scratch`` names things by kind and wins over what is found.
 
-        ValueError for a kind that does not exist (see KINDS).
+        ValueError for a kind that does not exist (see KINDS).  From here on this process and the
+        children that it forks take their memory from ``plain_node``.
         """
         for kind in scratch:
             if kind not in KINDS:
@@ -90,6 +92,9 @@ class Bench:
         bench.second_node = _second_node()
         if bench.movable_node is not None and bench.second_node is not None:
             bench.plain_node = 0 if bench.movable_node != 0 else bench.second_node
+            # Else it would hang on the CPU that a cell happens to run on whether its pages are
+            # movable.  The movable classes choose their node themselves.
+            prefer(bench.plain_node)
         bench.drm = sorted(Path("/dev/dri").glob("card*"))
         return bench
 

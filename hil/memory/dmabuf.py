@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.errors import NotApplicableError
@@ -63,11 +62,9 @@ def drm_dumb_buffer(bench: Bench, length: int, direction: Direction) -> Buffer:
         buffer = buffer_of(address, size)
         buffer.at_close(os.close, fd)
         fill(address, size)
-        link = Path("/sys/class/drm", card.name, "device/driver")
-        driver = os.path.realpath(link).rpartition("/")[2] if link.exists() else card.name
         _describe(buffer, card.name)
         # Which helper the driver uses decides what its mappings are.
-        buffer.facts["driver"] = driver
+        buffer.facts["driver"] = drm.driver(fd)
         return buffer
     raise NotApplicableError(
         "no DRM device gives a dumb buffer (modprobe vgem or vkms): "

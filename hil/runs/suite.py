@@ -44,11 +44,15 @@ class Suite:
         self.bench = Bench.find(scratch or {}, guard)
 
     def cells(self) -> list[Cell]:
-        """Every cell, in the order that they run: stable over kernels and runs."""
+        """Every cell, in the order that they run: stable over kernels and runs.
+
+        A slow memory class meets only the pinners that are not slow themselves.
+        """
         return [
-            Cell(pinner.name, memory, direction, condition)
+            Cell(pinner.name, name, direction, condition)
             for pinner in self.pinners.values()
-            for memory in self.classes
+            for name, memory in self.classes.items()
+            if not (pinner.slow and memory.slow)
             for direction in pinner.directions
             for condition in self.conditions
         ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import time
 from array import array
-from errno import errorcode
+from errno import EDEADLK, EOPNOTSUPP, errorcode
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hil.errors import NotApplicableError
@@ -292,5 +292,9 @@ def _settled(before: Pins) -> Pins:
     return found
 
 
+# Two names for one number: the ones that the kernel's sources use.
+_NAMES = {**errorcode, EOPNOTSUPP: "EOPNOTSUPP", EDEADLK: "EDEADLK"}
+
+
 def _name(errno: int) -> str | None:
-    return errorcode.get(errno, str(errno)) if errno else None
+    return _NAMES.get(errno, str(errno)) if errno else None

@@ -38,17 +38,20 @@ class Guard:
         """Fork the guard process; call it early, before threads are started."""
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_DIRECT)
         suite = os.pidfd_open(os.getpid())
+        ready, announce = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
             status = 1
             try:
-                _become_guard(reader, suite)
+                _become_guard(reader, suite, announce)
                 _watch(reader, suite)
                 status = 0
             finally:
                 os._exit(status)
-        os.close(reader)
-        os.close(suite)
+        for fd in (reader, suite, announce):
+            os.close(fd)
+        os.read(ready, 1)  # from here on no signal to the suite's group reaches it
+        os.close(ready)
         return cls(writer, pid)
 
     @property
@@ -113,19 +116,22 @@ def chosen(text: str) -> str:
     return text[start + 1 : end] if 0 <= start < end else text
 
 
-def _become_guard(reader: int, suite: int) -> None:
+def _become_guard(reader: int, suite: int, announce: int) -> None:
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     # Nobody who reads the suite's output should wait for the guard, and the pipe's own write end
     # in here would keep it open for ever.
     null = os.open("/dev/null", os.O_RDWR)
-    for fd in (0, 1, 2):
+    for fd in {0, 1, 2} - {reader, suite, announce}:
         os.dup2(null, fd)
-    keep = sorted((reader, suite))
-    os.closerange(3, keep[0])
-    os.closerange(keep[0] + 1, keep[1])
-    os.closerange(keep[1] + 1, os.sysconf("SC_OPEN_MAX"))
+    start = 3
+    for keep in sorted((reader, suite, announce)):
+        os.closerange(start, keep)
+        start = keep + 1
+    os.closerange(start, os.sysconf("SC_OPEN_MAX"))
+    os.write(announce, b"1")
+    os.close(announce)
 
 
 def _watch(reader: int, suite: int) -> None:

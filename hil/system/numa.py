@@ -11,21 +11,22 @@ from hil.uapi import mm
 _preferred: int | None = None
 
 
-@contextlib.contextmanager
-def preferring(node: int | None) -> Iterator[None]:
-    """Pages touched in the body come from ``node`` if it has any (MPOL_PREFERRED).
+def prefer(node: int | None) -> None:
+    """New pages of this process, and of the children that it forks, come from ``node``.
 
-    Not MPOL_BIND: a node without room would call the OOM killer.  None changes nothing; inside of
-    another ``preferring`` that one holds again afterwards.
+    MPOL_PREFERRED, not MPOL_BIND: a node without room would call the OOM killer.  None: no wish.
     """
     global _preferred  # noqa: PLW0603 - what this process has asked the kernel for
-    if node is None:
-        yield
-        return
-    before, _preferred = _preferred, node
-    mm.set_mempolicy(mm.MPOL_PREFERRED, node)
+    mm.set_mempolicy(mm.MPOL_DEFAULT if node is None else mm.MPOL_PREFERRED, node)
+    _preferred = node
+
+
+@contextlib.contextmanager
+def preferring(node: int) -> Iterator[None]:
+    """`prefer` while the body runs; what was preferred before holds again afterwards."""
+    before = _preferred
+    prefer(node)
     try:
         yield
     finally:
-        _preferred = before
-        mm.set_mempolicy(mm.MPOL_DEFAULT if before is None else mm.MPOL_PREFERRED, before)
+        prefer(before)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Dumb buffers of DRM devices as include/uapi/drm/drm_mode.h has them."""
+"""Dumb buffers of DRM devices as include/uapi/drm/drm.h and drm_mode.h have them."""
 
 from __future__ import annotations
 
@@ -33,8 +33,33 @@ class MapDumb(ctypes.Structure):
     )
 
 
+class Version(ctypes.Structure):
+    """struct drm_version."""
+
+    _fields_ = (
+        ("version_major", ctypes.c_int),
+        ("version_minor", ctypes.c_int),
+        ("version_patchlevel", ctypes.c_int),
+        ("name_len", ctypes.c_size_t),
+        ("name", ctypes.c_void_p),
+        ("date_len", ctypes.c_size_t),
+        ("date", ctypes.c_void_p),
+        ("desc_len", ctypes.c_size_t),
+        ("desc", ctypes.c_void_p),
+    )
+
+
+DRM_IOCTL_VERSION = IOWR(ord("d"), 0x00, Version)
 DRM_IOCTL_MODE_CREATE_DUMB = IOWR(ord("d"), 0xB2, CreateDumb)
 DRM_IOCTL_MODE_MAP_DUMB = IOWR(ord("d"), 0xB3, MapDumb)
+
+
+def driver(fd: int) -> str:
+    """The driver's name: vgem, vkms, i915, ..."""
+    name = ctypes.create_string_buffer(64)
+    wanted = Version(name_len=len(name), name=ctypes.addressof(name))
+    fcntl.ioctl(fd, DRM_IOCTL_VERSION, wanted)
+    return name.value.decode()
 
 
 def create_dumb(fd: int, length: int) -> tuple[int, int]:

@@ -59,6 +59,7 @@ F_SEAL_FUTURE_WRITE = 16  # 5.1
 IPC_PRIVATE, IPC_CREAT, IPC_RMID = 0, 0o1000, 0
 SHM_HUGETLB = 0o4000
 
+FALLOC_FL_COLLAPSE_RANGE = 8
 XFS_SUPER_MAGIC = 0x58465342
 STATX_ATTR_DAX = 0x00200000
 CAP_IPC_LOCK = 14
@@ -120,6 +121,7 @@ _mount = _declare(
 )
 _umount2 = _declare("umount2", _int, ctypes.c_char_p, _int)
 _statx = _declare("statx", _int, _int, ctypes.c_char_p, _int, ctypes.c_uint, _address)
+_fallocate = _declare("fallocate64", _int, _int, _int, ctypes.c_int64, ctypes.c_int64)
 _statfs = _declare("statfs", _int, ctypes.c_char_p, _address)
 _capget = _declare("capget", _int, _address, _address)
 _capset = _declare("capset", _int, _address, _address)
@@ -132,14 +134,14 @@ _syscall = _libc.syscall
 _syscall.restype = _long
 
 
-def _fail(call: str) -> OSError:
+def _fail() -> OSError:
     number = ctypes.get_errno()
-    return OSError(number, f"{call}: {os.strerror(number)}")
+    return OSError(number, os.strerror(number))
 
 
-def _done(result: int, call: str) -> int:
+def _done(result: int) -> int:
     if result < 0:
-        raise _fail(call)
+        raise _fail()
     return result
 
 
@@ -153,7 +155,7 @@ def syscall(name: str, *arguments: Any) -> int:
     """A system call that the C library does not wrap; ENOSYS where this machine has none."""
     number = _EVERYWHERE.get(name) or _NUMBERS.get(machine(), {}).get(name)
     if number is None:
-        raise OSError(38, f"{name}: no such system call on {machine()}")
+        raise OSError(38, f"no system call {name} on {machine()}")
     # Plain ints would be cut to 32 bits on the way through a variadic function.
     words = (_long(word) if isinstance(word, int) else word for word in arguments)
     return _done(_syscall(_long(number), *words), name)
@@ -171,28 +173,28 @@ def mmap(
     """Map and return the address; with ``address`` and no MAP_FIXED it is a hint."""
     result = _mmap(address or None, length, prot, flags, fd, offset)
     if result in (None, _MAP_FAILED):
-        raise _fail("mmap")
+        raise _fail()
     return int(result)
 
 
 def munmap(address: int, length: int) -> None:
-    _done(_munmap(address, length), "munmap")
+    _done(_munmap(address, length))
 
 
 def mprotect(address: int, length: int, prot: int) -> None:
-    _done(_mprotect(address, length, prot), "mprotect")
+    _done(_mprotect(address, length, prot))
 
 
 def madvise(address: int, length: int, advice: int) -> None:
-    _done(_madvise(address, length, advice), "madvise")
+    _done(_madvise(address, length, advice))
 
 
 def mlock(address: int, length: int) -> None:
-    _done(_mlock(address, length), "mlock")
+    _done(_mlock(address, length))
 
 
 def munlock(address: int, length: int) -> None:
-    _done(_munlock(address, length), "munlock")
+    _done(_munlock(address, length))
 
 
 def _node_mask(node: int | None) -> tuple[Any, int]:
@@ -250,27 +252,32 @@ def memfd_secret() -> int:
 
 def shmget(length: int, flags: int = 0o600) -> int:
     """A new private System V segment; returns its id."""
-    return _done(_shmget(IPC_PRIVATE, length, IPC_CREAT | flags), "shmget")
+    return _done(_shmget(IPC_PRIVATE, length, IPC_CREAT | flags))
 
 
 def shmat(segment: int, address: int = 0) -> int:
     result = _shmat(segment, address or None, 0)
     if result == _MAP_FAILED:
-        raise _fail("shmat")
+        raise _fail()
     return int(result)
 
 
 def shmdt(address: int) -> None:
-    _done(_shmdt(address), "shmdt")
+    _done(_shmdt(address))
 
 
 def shm_remove(segment: int) -> None:
     """Mark a segment for removal: it goes when the last process lets go of it."""
-    _done(_shmctl(segment, IPC_RMID, None), "shmctl")
+    _done(_shmctl(segment, IPC_RMID, None))
+
+
+def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    _done(_fallocate(fd, mode, offset, length))
 
 
 def file_system(path: str | os.PathLike[str]) -> int:
-    """The file system's magic number (linux/magic.h): XFS_SUPER_MAGIC, ..."""
+    """The file system's magic number (linux/magic.h): FALLOC_FL_COLLAPSE_RANGE = 8
+    XFS_SUPER_MAGIC, ..."""
     # statfs.f_type is the first word; glibc's struct has 120 bytes on 64-bit machines.
     answer = (ctypes.c_ulong * 32)()
     _done(_statfs(os.fsencode(path), answer), "statfs")
@@ -281,7 +288,7 @@ def is_dax(fd: int) -> bool:
     """Whether the kernel says that a file is accessed through DAX (STATX_ATTR_DAX, 5.8)."""
     answer = (ctypes.c_uint64 * 32)()
     at_empty_path = 0x1000
-    _done(_statx(fd, b"", at_empty_path, 0, answer), "statx")
+    _done(_statx(fd, b"", at_empty_path, 0, answer))
     return bool(answer[1] & STATX_ATTR_DAX)
 
 
@@ -306,10 +313,10 @@ def drop_capability(number: int) -> None:
     version_3 = 0x20080522
     header = (ctypes.c_uint32 * 2)(version_3, 0)
     data = (ctypes.c_uint32 * 6)()
-    _done(_capget(header, data), "capget")
+    _done(_capget(header, data))
     for field in range(3):
         data[number // 32 * 3 + field] &= ~(1 << number % 32) & 0xFFFFFFFF
-    _done(_capset(header, data), "capset")
+    _done(_capset(header, data))
 
 
 def readable(address: int) -> bool:

@@ -53,7 +53,7 @@ ready &
 
 cd /opt/hil || exit
 # shellcheck disable=SC2046
-PYTHONPATH=/opt/hil:/opt/site-packages python3.11 -B -S -m pytest -m hw \
+PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 PYTHONPATH=/opt/hil:/opt/site-packages python3.11 -B -S -m pytest -m hw \
 	$($b cat /hil/pytest-arguments) >/run/hil/pytest.log 2>&1
 status=$?
 [ $status -le 1 ] || $b tail -n 60 /run/hil/pytest.log
