@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import signal
 import sys
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser(
         "doctor",
         help="what this machine can do, and the remedy for what it lacks",
-        description="Checks QEMU, KVM, tools, disk, memory, devices and huge pages of this machine.",
+        description="Checks QEMU, KVM, tools, disk, memory, devices and huge pages.",
     )
     doctor.set_defaults(run=_doctor)
     show = commands.add_parser(
@@ -92,7 +93,9 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--cell-timeout", metavar="S", type=_seconds, default=10.0,
         help="seconds until a cell counts as hanging (default: 10)",
     )  # fmt: skip
-    run.add_argument("--cold", action="store_true", help="boot, and neither use nor make a snapshot")
+    run.add_argument(
+        "--cold", action="store_true", help="boot, and neither use nor make a snapshot"
+    )
     run.set_defaults(run=_run)
 
 
@@ -104,7 +107,9 @@ def _add_kernels(commands: argparse._SubParsersAction[_Parser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = kernels.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="series and releases to be had, sizes, what is cached")
+    listing = actions.add_parser(
+        "list", help="series and releases to be had, sizes, what is cached"
+    )
     listing.add_argument("--all", action="store_true", help="every release, not only the newest")
     listing.add_argument("--refresh", action="store_true", help="fetch the package lists anew")
     listing.set_defaults(run=_kernels_list)
@@ -191,20 +196,28 @@ def _show(options: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point; errors that a person can mend end with status 2 and no traceback."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, _interrupt)
     try:
         options = parser().parse_args(argv)
         status: int = options.run(options)
     except HilError as error:
         print(f"hil: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"hil: {where}{error.strerror}\n  Make room and try again.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         with suppress(OSError):
             print("hil: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 141
     return status
 
 

@@ -5,8 +5,8 @@
 class HilError(Exception):
     """Something that the person at the keyboard can mend: bad input, a missing part, a full disk.
 
-    ``message`` says what was found and what was expected; ``hint`` says what to do next.  The command
-    line prints both without a traceback and exits with 2.
+    ``message`` says what was found and what was expected; ``hint`` says what to do next.  The
+    command line prints both without a traceback and exits with 2.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -21,8 +21,8 @@ class HilError(Exception):
 class NotApplicableError(Exception):
     """This machine or kernel cannot make what a cell needs.
 
-    ``reason`` says what is missing and, where anything helps, how to enable it.  Raised only while a
-    cell is being set up: the errno of the call under test never ends up here.
+    ``reason`` says what is missing and, where anything helps, how to enable it.  Raised only while
+    a cell is being set up: the errno of the call under test never ends up here.
     """
 
     def __init__(self, reason: str) -> None:

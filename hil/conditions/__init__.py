@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from hil.conditions.base import Condition
+from hil.conditions.misbehave import MISBEHAVING
 from hil.conditions.steady import Steady
 
 __all__ = ["Condition", "all_conditions"]
 
-_CONDITIONS: tuple[type[Condition], ...] = (Steady,)
+_CONDITIONS: tuple[type[Condition], ...] = (Steady, *MISBEHAVING)
 
 
 def all_conditions() -> dict[str, Condition]:

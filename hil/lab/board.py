@@ -93,7 +93,7 @@ class Board:
 
 
 def load(name: str) -> Board:
-    """The board called ``name`` in lab-config/boards, or the one that the TOML file ``name`` holds."""
+    """The board called ``name`` in lab-config/boards, or that of the TOML file ``name``."""
     path = Path(name) if name.endswith(".toml") else BOARDS / f"{name}.toml"
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in BOARDS.glob("*.toml")))
@@ -123,5 +123,6 @@ def _check(board: Board, path: Path) -> None:
                 f"{path}: machine.pmem[{i}]: found filesystem {pmem.filesystem!r}",
                 f"Expected one of {', '.join(FILESYSTEMS)}.",
             )
-    for i, part in enumerate((*board.machine.nodes, *board.machine.dimms)):
-        tables.size(part.size, f"{path}: machine: memory part {i}: size")
+    sizes = [n.size for n in board.machine.nodes] + [d.size for d in board.machine.dimms]
+    for i, size in enumerate(sizes):
+        tables.size(size, f"{path}: machine: memory part {i}: size")

@@ -26,7 +26,7 @@ def pack(files: Mapping[str, tuple[int, bytes]], target: Path) -> None:
 
 def _entry(number: int, name: str, mode: int, content: bytes) -> bytes:
     path = name.encode() + b"\0"
-    # inode, mode, uid, gid, links, time, size, device (2), rdevice (2), length of the name, checksum
+    # inode, mode, uid, gid, links, time, size, device (2), rdevice (2), length of name, checksum
     fields = (number, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(path), 0)
     head = b"070701" + b"".join(b"%08X" % f for f in fields) + path
     return head + bytes(-len(head) % 4) + content + bytes(-len(content) % 4)

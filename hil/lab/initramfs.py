@@ -26,18 +26,25 @@ def get(
 ) -> Path:
     """The initramfs for this board and kernel, made when it is not cached.
 
-    ``own`` are modules of the user's, in place of the stock ones of their names.  ``arguments`` go to
-    pytest in the guest.
+    ``own`` are modules of the user's, in place of the stock ones of their names.  ``arguments``
+    go to pytest in the guest.
     """
     tables = _tables(board, arguments)
-    parts = [kernel.identity, root.tools, repr(board), *tables.values(), (_GUEST / "init.sh").read_text()]
+    init = (_GUEST / "init.sh").read_text()
+    parts = [
+        kernel.identity,
+        root.tools,
+        repr(board),
+        *tables.values(),
+        init,
+    ]
     parts += [f"{module.name} {cache.sha256_file(module.file)}" for module in own]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     target = cache.root() / "initramfs" / f"{key}.cpio"
     if target.exists():
         return target
     files: dict[str, tuple[int, bytes]] = {
-        "init": (0o755, (_GUEST / "init.sh").read_bytes()),
+        "init": (0o755, init.encode()),
         "bin/busybox": (0o755, (root.folder / "bin/busybox").read_bytes()),
     }
     boot = modules.closure(kernel, _BOOT)

@@ -19,34 +19,37 @@ def print_list(
     Sizes are what is fetched; of kernels on this disk, what they take there.  HilError when there
     are no package lists and none can be fetched.
     """
-    from rich.table import Table
+    from rich.text import Text
 
     series, notes = kernels.list_series(arch=arch, refresh=refresh)
     on_disk = dict(kernel_store.cached(arch))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("spec", "release", "package", "suite"):
-        table.add_column(title)
-    for title in ("fetch", "on disk"):
-        table.add_column(title, justify="right")
-    table.add_column("" if every else "also")
+    titles = ["spec", "release", "package", "suite", "fetch", "on disk", "also"]
+    # The package's version tells little that the release does not; narrow terminals do without.
+    left_out = {"release", "also"} if every else {"package"} if console.width < 100 else set()
+    rows = [dict(zip(titles, titles, strict=True))]
     for one in series:
-        builds = [*one.older, one.newest] if every else [one.newest]
-        for build in builds:
+        for build in [*one.older, one.newest] if every else [one.newest]:
             here = on_disk.get(build.release)
-            size = cache.megabytes(_taken(here)) if here else ""
-            spec = f"debian:{build.release if every else one.series}"
-            others = "" if every else _others(one)
-            table.add_row(
-                spec,
+            cells = (
+                f"debian:{build.release if every else one.series}",
                 build.release,
                 build.package_version,
                 ", ".join(build.suites),
                 cache.megabytes(build.size),
-                size,
-                others,
-                style="bold" if here else None,
+                cache.megabytes(_taken(here)) if here else "",
+                _others(one),
             )
-    console.print(table)
+            rows.append(dict(zip(titles, cells, strict=True)))
+    shown = [title for title in titles if title not in left_out]
+    widths = {title: max(len(row[title]) for row in rows) for title in shown}
+    for number, row in enumerate(rows):
+        parts = [
+            row[t].rjust(widths[t]) if t in ("fetch", "on disk") else row[t].ljust(widths[t])
+            for t in shown
+        ]
+        style = "underline" if number == 0 else "bold" if row["on disk"] else ""
+        # Nothing is cut: names go from here into commands.
+        console.print(Text("  ".join(parts).rstrip(), style), soft_wrap=True)
     for note in notes:
         console.print(f"[yellow]note:[/] {note}", highlight=False)
     return 0

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -11,7 +10,7 @@ import select
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +18,14 @@ from qemu.qmp import QMPError
 from qemu.qmp.legacy import QEMUMonitorProtocol
 
 from hil.errors import HilError
-from hil.lab import hosttools, ram
+from hil.lab import cache, hosttools, ram
 from hil.lab.board import Machine
 
 CONTROL_PORT = "org.hil.control"
 _MONITOR_SECONDS = 20.0
+_SEND_SECONDS = 20.0
+_NMI_SECONDS = 2.0
+_END_SECONDS = 5.0
 _EMULATORS = {"x86_64": "qemu-system-x86_64"}
 
 
@@ -70,7 +72,8 @@ def command(machine: Machine, boot: Boot, folder: Path, *, shared: bool) -> list
         "-machine", machine.type, "-cpu", processor, "-smp", str(machine.cpus),
         "-accel", boot.accelerator,
         "-kernel", str(boot.kernel), "-initrd", str(boot.initramfs), "-append", boot.command_line,
-        "-drive", f"file={nice_path(boot.image)},if=none,id=root,format=raw,readonly=on,file.locking=off",
+        "-drive", f"file={nice_path(boot.image)},if=none,id=root,format=raw,readonly=on"
+                  ",file.locking=off",
         "-device", "virtio-blk-pci,drive=root",
         "-device", "virtio-serial-pci",
     ]  # fmt: skip
@@ -79,9 +82,8 @@ def command(machine: Machine, boot: Boot, folder: Path, *, shared: bool) -> list
     argv += ["-m", f"{total}M{slots}"]
     for part in ram.parts(machine):
         share = "on" if shared else "off"
-        path = folder / part.id
-        argv += ["-object",
-                 f"memory-backend-file,id={part.id},size={part.size},mem-path={nice_path(path)},share={share}"]  # fmt: skip
+        where = f"mem-path={nice_path(folder / part.id)},share={share}"
+        argv += ["-object", f"memory-backend-file,id={part.id},size={part.size},{where}"]
     for i in range(len(machine.nodes)):
         cpus = f",cpus=0-{machine.cpus - 1}" if i == 0 else ""
         argv += ["-numa", f"node,nodeid={i},memdev=node{i}{cpus}"]
@@ -107,34 +109,40 @@ class Vm:
         whole = [*argv, *_sockets([s.fileno() for s in theirs])]
         if incoming:
             whole += ["-incoming", "defer"]
-        self._log = console.open("ab", buffering=0)
         self.console_path = console
+        with self._full_disk():
+            self._log = console.open("ab", buffering=0)
         try:
             self._process = subprocess.Popen(
                 whole, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
                 pass_fds=[s.fileno() for s in theirs],
+                process_group=0,  # Ctrl-C is for us: we end the guest in our own time
             )  # fmt: skip
         finally:
             for sock in theirs:
                 sock.close()
         self._pending = b""
         self._recent = bytearray()
+        self._closed = False
         self._monitor = QEMUMonitorProtocol(monitor)
         self._monitor.settimeout(_MONITOR_SECONDS)
         try:
             self._monitor.connect()
-        except (QMPError, OSError, asyncio.TimeoutError) as error:
+        except (TimeoutError, QMPError, OSError) as error:
             self.kill()
             raise HilError(
                 f"QEMU did not start: {self.tail(6) or error}",
                 f"Its words are at the end of {console}; `hil doctor` checks QEMU.",
             ) from error
+        except BaseException:
+            self.kill()
+            raise
 
     def qmp(self, name: str, **arguments: object) -> Any:
         """Run a monitor command; LostVmError when QEMU is gone or silent."""
         try:
             return self._monitor.cmd(name, **arguments)
-        except (QMPError, OSError, asyncio.TimeoutError, EOFError) as error:
+        except (TimeoutError, QMPError, OSError, EOFError) as error:
             raise LostVmError(f"{name}: {error}") from error
 
     @property
@@ -142,10 +150,46 @@ class Vm:
         """Whether the process is still there."""
         return self._process.poll() is None
 
-    def send(self, message: dict[str, object]) -> None:
-        """Write one line to the guest's port; LostVmError when nobody is there."""
+    def end(self) -> int | None:
+        """How QEMU ended; None while it runs.
+
+        0 when the guest reset itself or powered off, a negative number when a signal of the host
+        ended QEMU.  A QEMU that has closed the guest's port is waited for: it is about to end.
+        """
+        if not self._closed:
+            return self._process.poll()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(_END_SECONDS)
+        return None
+
+    def nmi(self) -> None:
+        """Send every CPU an NMI; LostVmError when the monitor does not answer at once."""
+        self._monitor.settimeout(_NMI_SECONDS)
         try:
-            self.control.setblocking(True)
+            self.qmp("inject-nmi")
+        finally:
+            self._monitor.settimeout(_MONITOR_SECONDS)
+
+    def waits(self) -> dict[str, int]:
+        """Nanoseconds that each thread of QEMU was ready to run and the host gave it no CPU.
+
+        Documentation/scheduler/sched-stats.rst: /proc/PID/schedstat; empty where there is none.
+        """
+        found = {}
+        for file in Path(f"/proc/{self.pid()}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                found[file.parent.name] = int(file.read_text().split()[1])
+        return found
+
+    def starved(self, before: Mapping[str, int]) -> float:
+        """Seconds since ``before`` (`waits`) that the worst-off thread had to wait for a CPU."""
+        now = self.waits()
+        return max((ns - before.get(task, 0) for task, ns in now.items()), default=0) / 1e9
+
+    def send(self, message: dict[str, object]) -> None:
+        """Write one line to the guest's port; LostVmError when nobody is there or reads."""
+        try:
+            self.control.settimeout(_SEND_SECONDS)
             self.control.sendall(json.dumps(message).encode() + b"\n")
         except OSError as error:
             raise LostVmError(str(error)) from error
@@ -156,7 +200,7 @@ class Vm:
     def lines(self, deadline: float) -> Iterator[bytes]:
         """Lines from the guest's port until ``deadline`` (monotonic seconds) or the guest's end.
 
-        The console is logged meanwhile.  A reader that goes on gets a new deadline by calling again.
+        The console is logged meanwhile.  Who wants to go on calls again with a new deadline.
         """
         while True:
             while b"\n" in self._pending:
@@ -172,20 +216,17 @@ class Vm:
                 data = _receive(self.control)
                 self._pending += data or b""
                 if data == b"":
-                    yield from self._last_lines()
+                    self._closed = True
                     return
-            elif not readable and not self.alive:
-                yield from self._last_lines()
-                return
-
-    def _last_lines(self) -> Iterator[bytes]:
-        *whole, self._pending = self._pending.split(b"\n")
-        yield from whole
 
     def _read_console(self) -> None:
         while data := _receive(self._console):
-            self._log.write(data)
             self._recent = (self._recent + data)[-65536:]
+            with self._full_disk():
+                self._log.write(data)
+
+    def _full_disk(self) -> contextlib.AbstractContextManager[None]:
+        return cache.full_disk_is_an_error(self.console_path.parent, "the console log")
 
     def listen(self, seconds: float) -> None:
         """Log what the console says for at most ``seconds``, less when QEMU ends."""

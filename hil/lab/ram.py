@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A virtual board's RAM as files: laid out, and filled with file systems, before it starts.
 
-Each memory part of the machine is a sparse file.  A running guest shares it or has a private copy on
-write; the second is what makes restoring a snapshot cost nothing (hil/lab/snapshot.py).
+Each memory part of the machine is a sparse file.  A running guest shares it or has a private copy
+on write; the second is what makes restoring a snapshot cost nothing (hil/lab/snapshot.py).
 """
 
 from __future__ import annotations

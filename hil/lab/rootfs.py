@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The guest's root: a closure of Debian packages and our own environment, in one squashfs.
 
-Nothing of the host's files is in it, so a guest is the same everywhere, and because no host folder is
-mounted in it, it can be snapshot.
+Nothing of the host's files is in it, so a guest is the same everywhere, and because no host folder
+is mounted in it, it can be snapshot.
 """
 
 from __future__ import annotations
@@ -58,10 +58,8 @@ class GuestRoot(NamedTuple):
 
     def run(self, command: Sequence[str]) -> str:
         """Run one of the closure's own programs on the host, with the closure's libraries."""
-        program = next(
-            (p for d in ("usr/sbin", "sbin", "usr/bin", "bin") if (p := self.folder / d / command[0]).exists()),
-            None,
-        )  # fmt: skip
+        places = [self.folder / d / command[0] for d in ("usr/sbin", "usr/bin")]
+        program = next((place for place in places if place.exists()), None)
         if program is None:
             raise HilError(
                 f"the guest's packages hold no {command[0]}", "Name its package in rootfs.py."

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from hil.errors import HilError
 from hil.lab import board as boards
-from hil.lab import kernels
+from hil.lab import cache, kernels
 from hil.lab.progress import Line
 from hil.lab.supervisor import IncompleteError, Supervisor, select
 from hil.lab.virtual import Guest, VirtualBoard
@@ -93,7 +93,7 @@ def _judge_cells(
         left = [cell for cell in chosen if cell not in done]
         folder.update_meta(**guest.suite, cells=len(chosen), status="incomplete")
         console.print(_head(virtual, folder, len(chosen), len(left)), highlight=False)
-        status, note = "complete", ""
+        status, note = "incomplete", ""
         with (
             Journal.open(folder.journal) as journal,
             Progress(console, len(left)) as progress,
@@ -103,11 +103,12 @@ def _judge_cells(
             )
             try:
                 supervisor.run(guest, left)
+                status = "complete"
             except IncompleteError as error:
-                status, note = "incomplete", str(error)
+                note = f"{error}\nGo on with: {_resume(folder, options)}"
             except KeyboardInterrupt:
                 status = "interrupted"
-                note = f"interrupted; go on with: hil run --resume {folder.name}"
+                note = f"interrupted; go on with: {_resume(folder, options)}"
             finally:
                 folder.update_meta(
                     status=status,
@@ -122,11 +123,17 @@ def _judge_cells(
     return folder.exit_code()
 
 
+def _resume(folder: RunFolder, options: Options) -> str:
+    out = "" if options.out == Options().out else f" --out {options.out}"
+    return f"hil run --resume {folder.name}{out}"
+
+
 def finish(folder: RunFolder, console: Console) -> None:
     """Make the reports of a run from its journal, and print the matrix."""
     records, meta = folder.records(), folder.read_meta()
-    write_junit(folder.junit, records, meta)
-    write_html(folder.html, records, meta)
+    with cache.full_disk_is_an_error(folder.path, "the reports"):
+        write_junit(folder.junit, records, meta)
+        write_html(folder.html, records, meta)
     print_matrix(console, records, meta)
     console.print(f"{folder.html}  (hil show {folder.name} CELL: all evidence of a cell)",
                   highlight=False, soft_wrap=True)  # fmt: skip

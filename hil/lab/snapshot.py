@@ -25,7 +25,8 @@ from hil.lab import cache
 from hil.lab.qemu import LostVmError, Vm
 
 LIMIT = 8 << 30  # bytes that all snapshots together may take on disk
-_FORMAT = 1
+_FORMAT = 2
+_CARD = "snapshot.json"
 _POLL = 0.002
 _SECONDS = 60.0
 
@@ -46,12 +47,12 @@ def key(parts: Mapping[str, object]) -> str:
 def find(name: str) -> Snapshot | None:
     """The snapshot called ``name``; None when there is none or it is damaged."""
     folder = _root() / name
-    said = cache.read_json(folder / "said.json")
-    if not isinstance(said, dict) or not (folder / "state").exists():
+    kept = cache.read_json(folder / _CARD)
+    if not isinstance(kept, dict) or kept.get("files") != _files(folder):
         return None
     with contextlib.suppress(OSError):
         os.utime(folder)  # the oldest goes first when there are too many
-    return Snapshot(folder, said)
+    return Snapshot(folder, kept["said"])
 
 
 def drop(snapshot: Snapshot) -> None:
@@ -80,12 +81,14 @@ def save(vm: Vm, folder: Path, name: str, said: Mapping[str, Any]) -> Snapshot:
         with contextlib.suppress(LostVmError):
             vm.qmp("quit")
         vm.kill()
-        cache.write_json(folder / "said.json", dict(said))
+        cache.write_json(folder / _CARD, {"said": dict(said), "files": _files(folder)})
         target = _root() / name
-        if target.exists():  # somebody else was quicker
+        if find(name):  # somebody else was quicker
             shutil.rmtree(folder, ignore_errors=True)
         else:
+            shutil.rmtree(target, ignore_errors=True)  # a damaged one
             folder.rename(target)
+    clean()
     _prune(keep=name)
     return Snapshot(target, dict(said))
 
@@ -123,15 +126,35 @@ def _root() -> Path:
     return cache.root() / "snapshots"
 
 
+def _files(folder: Path) -> dict[str, list[int]]:
+    """Size and time of RAM and state: nobody writes to them once they are made."""
+    try:
+        found = {p.name: p.stat() for p in folder.iterdir() if p.name != _CARD}
+    except OSError:
+        return {}
+    return {name: [status.st_size, status.st_mtime_ns] for name, status in found.items()}
+
+
+def clean() -> None:
+    """Remove what killed writers left."""
+    for folder in _root().glob(".*.new.*"):
+        if not Path("/proc", folder.name.rpartition(".")[2]).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _prune(keep: str) -> None:
-    """Remove the oldest snapshots beyond LIMIT, and what killed writers left."""
-    folders = sorted(_root().iterdir(), key=lambda p: p.stat().st_mtime, reverse=True)
+    """Remove the oldest snapshots beyond LIMIT."""
+    folders = [p for p in _root().iterdir() if not p.name.startswith(".")]
     total = 0
-    for folder in folders:
-        if folder.name.startswith("."):
-            if not Path("/proc", folder.name.rpartition(".")[2]).exists():
-                shutil.rmtree(folder, ignore_errors=True)
-            continue
-        total += sum(f.stat().st_blocks * 512 for f in folder.iterdir())
+    for folder in sorted(folders, key=_age, reverse=True):
+        with contextlib.suppress(OSError):  # another process removes it
+            total += sum(f.stat().st_blocks * 512 for f in folder.iterdir())
         if total > LIMIT and folder.name != keep:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _age(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Runs cells on a virtual board from outside it: a guest may oops, hang or vanish at any cell.
 
-The supervisor sees the journal grow.  When it does not, or the guest is gone, the cell in flight gets
-the verdict, the guest is started again, and the rest goes on.
+The supervisor sees the journal grow.  When it does not, or the guest is gone, the cell in flight
+gets the verdict, the guest is started again, and the rest goes on.  Who is to blame:
+
+* the guest reset itself, powered off, or is silent although the host gave it CPU time: the cell in
+  flight (``crash``, ``hang``), or the last one when that is over;
+* the suite in the guest ended, or lost a cell: nobody but itself (``harness-error``);
+* QEMU was killed, or the host starved the guest: the cell runs once more.
 """
 
 from __future__ import annotations
@@ -26,8 +31,10 @@ from hil.verdicts import Verdict
 GRACE = 12.0
 """Seconds beyond a cell's own deadline until a guest that says nothing counts as hanging: the suite
 in the guest needs some to kill the child and to read its stack."""
-_LAST_WORDS = 1.0
+_LAST_WORDS = 1.5
 _FRUITLESS = 3
+_PATIENCE = 10
+"""How many times longer a guest may be silent when the host gives QEMU no CPU."""
 
 
 class Watcher(Protocol):
@@ -52,6 +59,7 @@ class Supervisor:
         self.watcher, self.timeout = watcher, timeout
         self.starts: list[dict[str, Any]] = []
         """How each guest was started and what it cost: how, seconds to the first cell."""
+        self._second_chance: set[str] = set()
 
     def run(self, first: Guest, cells: Iterable[str]) -> None:
         """Run ``cells``, beginning in the guest ``first``; IncompleteError when it cannot go on."""
@@ -61,96 +69,193 @@ class Supervisor:
         try:
             while left:
                 if guest is None:
-                    guest = self.board.start(self.console)
-                before = len(left)
-                again = self._drive(guest, left)
-                guest.close()
+                    guest = self._start()
+                with guest:
+                    drive = _Drive(self, guest, left)
+                    drive.run()
                 guest = None
-                fruitless = 0 if len(left) < before else fruitless + 1
-                if left and not again:
-                    raise IncompleteError(f"the guest ended with {len(left)} cells to go")
+                fruitless = 0 if drive.judged else fruitless + 1
                 if fruitless >= _FRUITLESS:
                     raise IncompleteError(
-                        f"{_FRUITLESS} guests in a row died before a cell; see {self.console}"
+                        f"{_FRUITLESS} guests in a row died before a cell was judged; "
+                        f"see {self.console}"
                     )
+                if fruitless:
+                    self.board.distrust()
         finally:
             if guest is not None:
                 guest.close()
 
-    def _drive(self, guest: Guest, left: dict[str, None]) -> bool:
-        """Run what is left in this guest until it ends; False when nothing more can come of it."""
-        suite = guest.suite
-        vm = guest.vm
-        in_flight: str | None = None
+    def _start(self) -> Guest:
         try:
-            vm.send({"run": list(left), "timeout": self.timeout})
-            while True:
-                heard = False
-                deadline = time.monotonic() + self.timeout + GRACE
-                for line in vm.lines(deadline):
-                    heard = True
-                    message = _decode(line)
-                    if "begin" in message:
-                        in_flight = message["begin"]
-                        self._began(guest)
-                        self.watcher.begin(in_flight)
-                    elif "cell" in message:
-                        in_flight = None
-                        left.pop(message["cell"], None)
-                        self._keep(message)
-                        if _unfit(message):
-                            return True
-                    elif message.get("event") in ("finished", "exit"):
-                        return bool(left) and message.get("event") == "finished"
-                    break  # a new deadline for each line
-                if not heard:
-                    break
-        except LostVmError:
-            pass
-        self._lost(guest, suite, in_flight, left)
-        return True
+            return self.board.start(self.console)
+        except HilError as error:
+            raise IncompleteError(f"the guest cannot be started again: {error}") from error
 
-    def _began(self, guest: Guest) -> None:
-        if guest.how:
-            seconds = time.monotonic() - guest.vm.started
-            self.starts.append({"how": guest.how, "seconds": round(seconds, 3)})
-            guest.how = ""
-
-    def _lost(
-        self, guest: Guest, suite: Mapping[str, Any], in_flight: str | None, left: dict[str, None]
-    ) -> None:
-        """Judge the cell in which the guest went silent or down."""
-        vm = guest.vm
-        silent = vm.alive
-        if silent:
-            # The last question: every CPU's stack on the console, by way of unknown_nmi_panic.
-            with contextlib.suppress(LostVmError):
-                vm.qmp("inject-nmi")
-            vm.listen(_LAST_WORDS + 2)
-        else:
-            vm.listen(_LAST_WORDS)
-        what = "said nothing for too long" if silent else "went down"
-        if in_flight is None:
-            self.watcher.note(f"the guest {what} between cells; starting it again")
-            return
-        cell = Cell.parse(in_flight)
-        pinner = next(p for p in suite["pinners"] if p["name"] == cell.pinner)
-        evidence = {
-            "stage": "machine",
-            "setup": None,
-            "machine_lost": "hang" if silent else "crash",
-            "console": vm.tail(120).splitlines(),
-        }
-        record = make_record(
-            cell, pinner["driver"], pinner["family"], release.parse(suite["kernel"]), evidence, 0.0
-        )
-        left.pop(in_flight, None)
-        self._keep(record)
-        self.watcher.note(f"the guest {what} in {in_flight}; starting it again")
-
-    def _keep(self, record: Record) -> None:
+    def keep(self, record: Record) -> None:
+        """Into the journal, then to who watches."""
         self.journal.write(record)
         self.watcher.done(record)
+
+    def again(self, cell: str) -> bool:
+        """Whether the cell, which the host spoilt, may have another try: it gets one."""
+        if cell in self._second_chance:
+            return False
+        self._second_chance.add(cell)
+        return True
+
+
+class _Drive:
+    """The run of one guest, from its orders to its end."""
+
+    def __init__(self, supervisor: Supervisor, guest: Guest, left: dict[str, None]) -> None:
+        self.supervisor, self.guest, self.vm = supervisor, guest, guest.vm
+        self.left = left
+        self.judged = 0
+        """Cells judged or put off; a guest without any was fruitless."""
+        self.in_flight: str | None = None
+        self.last: Record | None = None
+        self._waits: dict[str, int] = {}
+        self._begun = 0.0
+
+    def run(self) -> None:
+        """Until nothing is left, or the guest is of no more use."""
+        try:
+            self.vm.send({"run": list(self.left), "timeout": self.supervisor.timeout})
+            while True:
+                message = self._next()
+                if message is None:
+                    break
+                if not self._take(message):
+                    return
+        except LostVmError:
+            pass
+        self._lost()
+
+    def _next(self) -> dict[str, Any] | None:
+        """The next message; None when the guest is gone, or silent although it had CPU time."""
+        limit = self.supervisor.timeout + GRACE
+        began, before = time.monotonic(), self.vm.waits()
+        starved = 0.0
+        while True:
+            for line in self.vm.lines(began + limit + starved):
+                return _decode(line)
+            more = min(self.vm.starved(before), (_PATIENCE - 1) * limit)
+            if self.vm.end() is not None or more < starved + 1.0:
+                return None
+            starved = more
+
+    def _take(self, message: dict[str, Any]) -> bool:
+        """Deal with one message; False when the guest is to go."""
+        event = message.get("event")
+        if "begin" in message:
+            self._no_record("the suite went on without a record")
+            self._began(message["begin"])
+        elif "failed" in message:
+            self._no_record(str(message.get("error")))
+        elif "cell" in message:
+            return self._record(message)
+        elif event == "finished":
+            self._no_record("the suite ended without a record")
+            return False
+        elif event == "exit":
+            self.vm.listen(0.5)
+            what = f"the suite in the guest ended with status {message.get('status')}"
+            if self.in_flight is None:
+                self._note(f"{what} between cells")
+            self._no_record(what, console=self.vm.tail(120).splitlines())
+            return False
+        return True
+
+    def _began(self, cell: str) -> None:
+        self.in_flight, self._begun, self._waits = cell, time.monotonic(), self.vm.waits()
+        if self.guest.how:
+            seconds = time.monotonic() - self.vm.started
+            self.supervisor.starts.append({"how": self.guest.how, "seconds": round(seconds, 3)})
+            self.guest.how = ""
+        self.supervisor.watcher.begin(cell)
+
+    def _record(self, record: Record) -> bool:
+        """Keep the guest's own record of a cell."""
+        cell = record["cell"]
+        self.in_flight = None
+        if record["verdict"] == Verdict.HANG:
+            starved = self.vm.starved(self._waits)
+            if starved > (time.monotonic() - self._begun) / 2 and self.supervisor.again(cell):
+                self._note(f"{cell} took too long, but so did the host: once more")
+                self.judged += 1  # no fault of the guest
+                return False
+        self._keep(record)
+        return not _unfit(record)
+
+    def _keep(self, record: Record) -> None:
+        self.left.pop(record["cell"], None)
+        self.judged += 1
+        self.last = record
+        self.supervisor.keep(record)
+
+    def _no_record(self, error: str, **more: object) -> None:
+        """The suite lost the cell in flight: that is its own fault, and no driver's."""
+        if self.in_flight is None:
+            return
+        cell, self.in_flight = self.in_flight, None
+        self._keep(self._made(cell, {"stage": "suite", "setup": {"error": error}, **more}))
+
+    def _lost(self) -> None:
+        """Judge the cell in which the guest went silent or down."""
+        status = self.vm.end()
+        if status is None:
+            # The last question: every CPU's stack on the console, by way of unknown_nmi_panic.
+            with contextlib.suppress(LostVmError):
+                self.vm.nmi()
+        self.vm.listen(_LAST_WORDS)
+        console = self.vm.tail(120).splitlines()
+        if status:  # neither the kernel under test nor a driver in it can do that
+            self._host_did_it(f"QEMU ended with {status} on the host", console)
+            return
+        lost, what = (
+            ("hang", "said nothing for too long") if status is None else ("crash", "went down")
+        )
+        evidence: dict[str, Any] = {
+            "stage": "machine", "setup": None, "machine_lost": lost, "console": console,
+        }  # fmt: skip
+        cell, self.in_flight = self.in_flight, None
+        if cell is not None:
+            if self.last is not None:
+                evidence["cell_before"] = self.last["cell"]
+            self._keep(self._made(cell, evidence))
+            self._note(f"the guest {what} in {cell}; starting it again")
+        elif self.last is not None:
+            # What a cell leaves behind may strike when it is over: of two records the last counts.
+            cell = self.last["cell"]
+            evidence |= {"stage": "after", "verdict_before": self.last["verdict"]}
+            self.supervisor.journal.write(self._made(cell, {**self.last["evidence"], **evidence}))
+            self._note(f"the guest {what} right after {cell}; starting it again")
+        else:
+            self._note(f"the guest {what} before a cell; starting it again")
+
+    def _host_did_it(self, what: str, console: list[str]) -> None:
+        cell = self.in_flight
+        if cell is not None and not self.supervisor.again(cell):
+            self._no_record(f"{what}, twice in this cell", console=console)
+        elif cell is not None:
+            self._note(f"{what} in {cell}: once more")
+            self.judged += 1  # no fault of the guest
+        else:
+            self._note(f"{what} between cells; starting it again")
+
+    def _made(self, cell_id: str, evidence: Mapping[str, Any]) -> Record:
+        suite = self.guest.suite
+        cell = Cell.parse(cell_id)
+        pinner = next(p for p in suite["pinners"] if p["name"] == cell.pinner)
+        kernel = release.parse(suite["kernel"])
+        seconds = time.monotonic() - self._begun
+        return make_record(
+            cell, pinner["driver"], pinner["family"], kernel, evidence, seconds=seconds
+        )
+
+    def _note(self, text: str) -> None:
+        self.supervisor.watcher.note(text)
 
 
 def _unfit(record: Record) -> bool:
@@ -166,10 +271,8 @@ def _decode(line: bytes) -> dict[str, Any]:
     return message if isinstance(message, dict) else {}
 
 
-def select(
-    guest: Guest, keywords: str, marks: str, done: Iterable[str] = ()
-) -> list[str]:
-    """The guest's cells that pytest's -k and -m expressions choose, without those already done.
+def select(guest: Guest, keywords: str, marks: str) -> list[str]:
+    """The guest's cells that pytest's -k and -m expressions choose.
 
     Evaluated here with pytest's own expressions, so that a restored guest need not.
     """
@@ -177,7 +280,7 @@ def select(
 
     def compiled(text: str, option: str) -> Expression | None:
         try:
-            return Expression.compile(text) if text else None
+            return Expression.compile(text) if text.strip() else None
         except SyntaxError as error:
             raise HilError(
                 f"{option} {text!r} is not an expression pytest understands: {error}",
@@ -185,13 +288,11 @@ def select(
             ) from error
 
     by_name, by_mark = compiled(keywords, "-k"), compiled(marks, "-m")
-    skip = set(done)
     chosen = []
     for cell in guest.cells:
-        if cell in skip:
-            continue
-        names = f"test_pinning[{cell}]".lower()
         own = {"hw", "slow"} if cell in guest.slow else {"hw"}
+        # All that pytest looks at: function with parameter, file, folders, marks.
+        names = "\n".join((f"test_pinning[{cell}]", "test_pinning.py", "tests", *own)).lower()
         if by_name and not by_name.evaluate(_contains(names)):
             continue
         if by_mark and not by_mark.evaluate(_among(own)):
@@ -205,4 +306,4 @@ def _contains(text: str) -> Callable[..., bool]:
 
 
 def _among(names: set[str]) -> Callable[..., bool]:
-    return lambda name, **_: name in names
+    return lambda name, **arguments: name in names and not arguments

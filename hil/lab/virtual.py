@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import lzma
+import os
 import shutil
 import struct
 import tempfile
@@ -23,12 +24,18 @@ from hil.lab.modules import Own, check_own
 from hil.lab.qemu import Boot, LostVmError, Vm
 
 BOOT_SECONDS = 120.0
+_SHM = Path("/dev/shm")
+_RAM = "hil-ram-"
+_PLUGINS_LEFT_OUT = (
+    "cacheprovider", "doctest", "faulthandler", "junitxml", "legacypath", "logging", "pastebin",
+    "setuponly", "setupplan", "stepwise", "subtests", "threadexception", "unraisableexception",
+)  # fmt: skip
 _ARGUMENTS = (
-    "-q", "--no-header", "--no-summary", "--tb=short", "--assert=plain", "-p", "no:cacheprovider",
-    "-p", "no:doctest", "-p", "no:junitxml", "-p", "no:faulthandler", "-p", "no:unraisableexception",
-    "-p", "no:threadexception", "-p", "no:logging", "-p", "no:setuponly", "-p", "no:setupplan",
-    "-p", "no:stepwise", "-p", "no:pastebin", "-p", "no:legacypath", "-p", "fixtures.hw",
-    "-p", "fixtures.guest", "--capture=no", "--rootdir=/opt/hil", "--board=/hil/board.toml", "tests/hw",
+    "-q", "--no-header", "--no-summary", "--tb=short", "--assert=plain", "--capture=no",
+    # Nobody reads what these bring, and importing them costs.
+    *(part for name in _PLUGINS_LEFT_OUT for part in ("-p", f"no:{name}")),
+    "-p", "fixtures.hw", "-p", "fixtures.guest",
+    "--rootdir=/opt/hil", "--board=/hil/board.toml", "tests/hw",
 )  # fmt: skip
 
 
@@ -104,8 +111,9 @@ class VirtualBoard:
 
         HilError when it does not come up; its console is in the message.
         """
+        _clean()
         if self.cold:
-            return self._boot(console, Path(tempfile.mkdtemp(prefix="ram-", dir=_ram_place())))
+            return self._boot(console, _ram_folder())
         found = snapshot.find(self.key)
         if found is not None:
             with contextlib.suppress(LostVmError, HilError):
@@ -127,6 +135,12 @@ class VirtualBoard:
         except BaseException:
             guest.close()
             raise
+
+    def distrust(self) -> None:
+        """A guest of the snapshot came to nothing: the next one is booted."""
+        found = None if self.cold else snapshot.find(self.key)
+        if found is not None:
+            snapshot.drop(found)
 
     def _boot(self, console: Path, folder: Path) -> Guest:
         vm = None
@@ -201,11 +215,24 @@ def bootable(kernel: Kernel) -> Path:
     return target
 
 
+def _ram_folder() -> Path:
+    """A new folder for the RAM files of a cold guest, with the name of this process in it."""
+    return Path(tempfile.mkdtemp(prefix=f"{_RAM}{os.getpid()}-", dir=_ram_place()))
+
+
+def _clean() -> None:
+    """Remove the RAM of guests whose supervisor was killed."""
+    snapshot.clean()
+    for place in (_SHM, cache.root()):
+        for folder in place.glob(f"{_RAM}*"):
+            if not Path("/proc", folder.name.removeprefix(_RAM).partition("-")[0]).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 def _ram_place() -> Path:
     """Where the RAM files of a cold guest go: memory if there is room, else the cache."""
-    shm = Path("/dev/shm")
-    if shm.is_dir() and shutil.disk_usage(shm).free > 2 << 30:
-        return shm
+    if _SHM.is_dir() and shutil.disk_usage(_SHM).free > 2 << 30:
+        return _SHM
     return cache.root()
 
 

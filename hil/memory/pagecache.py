@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _FOLIO = 64 * mm.KIB
 _LARGE = "page cache in large folios"
 # When the file systems of mainline had them by default.
-_SINCE = "XFS has them since 5.18 for reads and 6.6 for writes, ext4 since 6.16, Btrfs not by 6.18"
+_SINCE = "XFS has them since 5.18 for reads and 6.6 for writes, ext4 since 6.16, Btrfs after 6.18"
 
 
 def nameless(directory: Path) -> int:
@@ -207,6 +207,17 @@ def _shared_pmd(directory: Path, length: int) -> Buffer:
     """Page cache in folios of 2 MiB, mapped shared and writable by PMDs."""
     length = round_up(length, HUGE)
     fd = large_file(directory, length, HUGE, reads=_reads_large(directory))
+    numbers = cached(fd, length).frames
+    folios = sum(1 for word in proof.flag_words(sorted(numbers)) if word & proof.HEAD)
+    try:
+        proof.must(
+            folios * HUGE == length,
+            "page cache in folios of 2 MiB",
+            f"{folios} folios for {length >> 10} KiB (Btrfs makes them of 256 KiB at most)",
+        )
+    except NotApplicableError:
+        os.close(fd)
+        raise
     wanted = "page cache mapped by PMDs"
     # A write fault first: a PMD that a read fault has made is split by the first write.
     for touch in (_write_each, _read_each):

@@ -25,7 +25,7 @@ _PATIENCE = 10.0
 """Seconds that ksmd gets: it takes three rounds over all that is mergeable."""
 
 
-@memory_class("ksm", "equal pages that ksmd has merged into one", slow=True)
+@memory_class("ksm", "equal pages that ksmd has merged into one")
 def ksm_merged(bench: Bench, length: int, direction: Direction) -> Buffer:
     if not Path(ksm.ROOT).is_dir():
         raise NotApplicableError(f"no samepage merging: needs CONFIG_KSM ({ksm.ROOT})")

@@ -25,8 +25,8 @@ HUGETLB = 1 << 17
 KSM = 1 << 21
 THP = 1 << 22
 ZERO = 1 << 24
-# 6.12.117 shows KPF_KSM for every anonymous page (fs/proc/page.c masks with two bits and asks for
-# either): its absence can be asked for on no kernel, and its presence alone proves nothing.
+# 6.12.117 and 6.18.15 show KPF_KSM for every anonymous page, 5.10, 6.1, 6.18.44 and 7.3 do not: its
+# presence alone proves nothing, and its absence must not be asked for.
 
 _SAMPLES = 64
 _kpageflags = -1

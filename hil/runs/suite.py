@@ -75,7 +75,12 @@ class Suite:
             deadline=deadline,
         )
         return make_record(
-            cell, pinner.driver, pinner.family, self.release, evidence, time.monotonic() - began
+            cell,
+            pinner.driver,
+            pinner.family,
+            self.release,
+            evidence,
+            seconds=time.monotonic() - began,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -107,6 +112,7 @@ def make_record(
     family: str,
     running: release.Release,
     evidence: Mapping[str, Any],
+    *,
     seconds: float,
 ) -> Record:
     """Judge the evidence of a cell and make its line in the journal."""
@@ -125,8 +131,7 @@ def make_record(
         "source": rule and {"because": rule.because, "source": rule.source, "commit": rule.commit},
         "verdict": str(found.verdict),
         "reason": found.reason,
-        "known": known
-        and {"id": known.id, "reference": known.reference, "because": known.because},
+        "known": known and {"id": known.id, "reference": known.reference, "because": known.because},
         "evidence": evidence,
         "seconds": round(seconds, 4),
     }

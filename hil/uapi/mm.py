@@ -158,7 +158,7 @@ def syscall(name: str, *arguments: Any) -> int:
         raise OSError(38, f"no system call {name} on {machine()}")
     # Plain ints would be cut to 32 bits on the way through a variadic function.
     words = (_long(word) if isinstance(word, int) else word for word in arguments)
-    return _done(_syscall(_long(number), *words), name)
+    return _done(_syscall(_long(number), *words))
 
 
 def mmap(
@@ -280,7 +280,7 @@ def file_system(path: str | os.PathLike[str]) -> int:
     XFS_SUPER_MAGIC, ..."""
     # statfs.f_type is the first word; glibc's struct has 120 bytes on 64-bit machines.
     answer = (ctypes.c_ulong * 32)()
-    _done(_statfs(os.fsencode(path), answer), "statfs")
+    _done(_statfs(os.fsencode(path), answer))
     return int(answer[0])
 
 

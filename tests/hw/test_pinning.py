@@ -13,5 +13,5 @@ from hil.runs.journal import Record
 
 @pytest.mark.hw
 def test_pinning(cell: Cell, judged: Callable[[Cell], Record]) -> None:
-    """Pinning is accepted or refused as the rule for this kernel says, and everything is given back."""
+    """Accepted or refused as the rule for this kernel says, and everything is given back."""
     judged(cell)

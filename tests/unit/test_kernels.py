@@ -291,7 +291,11 @@ class FakeArchive(NamedTuple):
         return list(dict.fromkeys(name for name, _ in self.rows if name.startswith(prefix)))
 
     def packages(self, names: list[str]) -> list[Package]:
-        return [Package(n, v, ("trixie",), 5, 9, f"{n}{v}") for n, v in self.rows if n in names]
+        return [
+            Package(n, v, ("bookworm-backports", "trixie"), 108_000_000, 9, f"{n}{v}")
+            for n, v in self.rows
+            if n in names
+        ]
 
 
 ROWS = (
@@ -417,7 +421,7 @@ def test_without_network_the_newest_cached_kernel_of_a_series_serves(
     said: list[str] = []
     wanted = kernels.get("debian:6.12.95", say=lambda what, done=None: said.append(what))
     assert wanted.release == release
-    assert "unpacking kernel 6.12.95+deb13-amd64 (0.0 MB)" in said
+    assert "unpacking kernel 6.12.95+deb13-amd64 (108 MB)" in said
     said.clear()
     got = kernels.get("debian:6.12", say=lambda what, done=None: said.append(what))
     assert got == wanted._replace(spec="debian:6.12")
@@ -441,3 +445,26 @@ def test_staging_is_all_or_nothing(tmp_path: Path) -> None:
         (stage / "next").touch()
     assert [path.name for path in target.iterdir()] == ["next"]
     assert [path.name for path in tmp_path.iterdir() if "new" in path.name] == []
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_table_never_cuts_what_goes_into_a_command() -> None:
+    from rich.console import Console
+
+    console = Console(width=80)
+    wide = Console(width=120)
+    with wide.capture() as captured:
+        kernels.print_list(wide)
+    assert "  6.12.117-1 " in captured.get()
+    with console.capture() as captured:
+        assert kernels.print_list(console) == 0
+    rows = captured.get().splitlines()
+    assert any(
+        row.startswith("debian:6.12  6.12.117+deb13-amd64  bookworm-backports, trixie  108 MB")
+        for row in rows
+    )
+    assert any("note: no 6.19" in row for row in rows)
+    with console.capture() as captured:
+        kernels.print_list(console, every=True)
+    assert "debian:6.12.117+deb12-amd64 " in captured.get()
+    assert "6.12.117-1~deb12u1  bookworm-backports, trixie  108 MB" in captured.get()
