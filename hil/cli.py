@@ -140,6 +140,7 @@ def _run(options: argparse.Namespace) -> int:
         )
     console = Console()
     worst = 0
+    asked = bool(options.kernel)
     marks = "hw and not slow" if options.marks is None else options.marks
     for kernel in options.kernel or [runner.DEFAULT_KERNEL]:
         chosen = runner.Options(
@@ -147,7 +148,14 @@ def _run(options: argparse.Namespace) -> int:
             keywords=options.keywords, marks=marks, out=options.out,
             resume=options.resume, cell_timeout=options.cell_timeout, cold=options.cold,
         )  # fmt: skip
-        worst = max(worst, runner.run(chosen, ["hil", *sys.argv[1:]], console))
+        try:
+            status = runner.run(chosen, ["hil", *sys.argv[1:]], console, own_kernel=asked)
+        except HilError as error:
+            if len(options.kernel) < 2:
+                raise
+            print(f"hil: {kernel}: {error}", file=sys.stderr)  # the other kernels still get theirs
+            status = error.status
+        worst = max(worst, status)
     return worst
 
 
@@ -204,6 +212,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
     except HilError as error:
         print(f"hil: {error}", file=sys.stderr)
+        return error.status
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in ("hil", "fixtures"):
+            raise
+        print(
+            f"hil: the Python package {error.name} is missing\n"
+            "  Run `make setup`, or install the lab's packages: pip install -e '.[lab]'",
+            file=sys.stderr,
+        )
         return 2
     except BrokenPipeError:
         sys.stderr.close()

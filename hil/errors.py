@@ -6,8 +6,10 @@ class HilError(Exception):
     """Something that the person at the keyboard can mend: bad input, a missing part, a full disk.
 
     ``message`` says what was found and what was expected; ``hint`` says what to do next.  The
-    command line prints both without a traceback and exits with 2.
+    command line prints both without a traceback and exits with ``status``.
     """
+
+    status = 2
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -16,6 +18,12 @@ class HilError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class NotCompletedError(HilError):
+    """A run that was rightly asked for and could not be completed: the guest does not come up."""
+
+    status = 3
 
 
 class NotApplicableError(Exception):

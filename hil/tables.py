@@ -106,9 +106,12 @@ def size(text: str, where: str) -> int:
     """Bytes of "512K", "64M", "2G"; HilError for anything else."""
     units = {"K": 10, "M": 20, "G": 30}
     try:
-        return int(text[:-1]) << units[text[-1].upper()]
+        value = int(text[:-1]) << units[text[-1].upper()]
     except (KeyError, ValueError, IndexError):
+        value = 0
+    if value <= 0:
         raise HilError(
             f"{where}: found {text!r}, expected a size such as 64M or 2G",
             "Write a whole number followed by K, M or G.",
-        ) from None
+        )
+    return value

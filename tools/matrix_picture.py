@@ -38,7 +38,9 @@ def draw(records: Sequence[dict[str, Any]], meta: dict[str, Any], width: int, ti
         record=True, file=io.StringIO(), width=width, force_terminal=True, color_system="truecolor"
     )
     print_matrix(console, records, meta)
-    return without_remote_fonts(console.export_svg(title=title, theme=DEFAULT_TERMINAL_THEME, unique_id="hil"))
+    return without_remote_fonts(
+        console.export_svg(title=title, theme=DEFAULT_TERMINAL_THEME, unique_id="hil")
+    )
 
 
 def chosen(records: Sequence[dict[str, Any]], words: Sequence[str]) -> list[dict[str, Any]]:

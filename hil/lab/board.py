@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hil import tables
+from hil.conditions import all_conditions
 from hil.errors import HilError
 
 ROOT = Path(__file__).resolve().parents[2]
 BOARDS = ROOT / "lab-config" / "boards"
+ARCHITECTURES = ("x86_64",)
+TYPES = ("q35",)
 FILESYSTEMS = ("ext4", "xfs", "btrfs", "swap", "devdax")
 
 
@@ -126,3 +129,18 @@ def _check(board: Board, path: Path) -> None:
     sizes = [n.size for n in board.machine.nodes] + [d.size for d in board.machine.dimms]
     for i, size in enumerate(sizes):
         tables.size(size, f"{path}: machine: memory part {i}: size")
+    for key, found, expected in (
+        ("arch", board.machine.arch, ARCHITECTURES),
+        ("type", board.machine.type, TYPES),
+    ):
+        if found not in expected:
+            raise HilError(
+                f"{path}: machine.{key}: found {found!r}", f"Expected {' or '.join(expected)}."
+            )
+    conditions = all_conditions()
+    for name in board.suite.conditions:
+        if name not in conditions:
+            raise HilError(
+                f"{path}: suite.conditions: found {name!r}",
+                f"Expected some of {', '.join(conditions)}.",
+            )

@@ -160,7 +160,7 @@ def _cores() -> Iterator[Check]:
 def _disk() -> Iterator[Check]:
     folder = cache.root()
     left = cache.free(folder)
-    used = sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+    used = sum(p.lstat().st_blocks * 512 for p in folder.rglob("*"))
     text = f"{cache.megabytes(left)} free at {folder}, which holds {cache.megabytes(used)}"
     if left >= _DISK:
         yield Check("disk", Status.OK, text)

@@ -29,7 +29,7 @@ PACKAGES = {
     "gcc": "gcc",
 }
 #: what ``hil run`` needs on a machine where kernel and image come from the archive
-NEEDED = ("qemu-system-x86_64", "mksquashfs", "depmod", "dpkg-deb", "tar", "setpriv", "zstd")
+NEEDED = ("qemu-system-x86_64", "mksquashfs", "depmod", "dpkg-deb", "tar", "setpriv", "xz", "zstd")
 
 # depmod lies in sbin, which ordinary users of Debian do not have in PATH.
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")

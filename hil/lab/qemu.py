@@ -7,8 +7,10 @@ import contextlib
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -127,7 +129,8 @@ class Vm:
         self._monitor = QEMUMonitorProtocol(monitor)
         self._monitor.settimeout(_MONITOR_SECONDS)
         try:
-            self._monitor.connect()
+            with _undisturbed():
+                self._monitor.connect()
         except (TimeoutError, QMPError, OSError) as error:
             self.kill()
             raise HilError(
@@ -141,7 +144,8 @@ class Vm:
     def qmp(self, name: str, **arguments: object) -> Any:
         """Run a monitor command; LostVmError when QEMU is gone or silent."""
         try:
-            return self._monitor.cmd(name, **arguments)
+            with _undisturbed():
+                return self._monitor.cmd(name, **arguments)
         except (TimeoutError, QMPError, OSError, EOFError) as error:
             raise LostVmError(f"{name}: {error}") from error
 
@@ -258,7 +262,7 @@ class Vm:
         self._process.wait()
         with contextlib.suppress(Exception):
             self._read_console()
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), _undisturbed():
             self._monitor.close()
         for sock in (self.control, self._console):
             sock.close()
@@ -269,6 +273,24 @@ class Vm:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals count after the block: one that raises within asyncio leaves its tasks a mess."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    kept = {n: signal.signal(n, lambda number, _: came.append(number)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for one in came:
+            signal.raise_signal(one)
 
 
 def _sockets(fds: Sequence[int]) -> list[str]:

@@ -45,8 +45,12 @@ class Options(NamedTuple):
     cold: bool = False
 
 
-def run(options: Options, command: Sequence[str], console: Console) -> int:
+def run(
+    options: Options, command: Sequence[str], console: Console, *, own_kernel: bool = True
+) -> int:
     """Run, report, and return the exit code: 0 all well or known, 1 bad, 3 not completed.
+
+    ``own_kernel`` tells that the kernel was asked for and is not the default.
 
     HilError for what the user can mend; KeyboardInterrupt leaves the journal whole and the guest
     gone.
@@ -57,7 +61,7 @@ def run(options: Options, command: Sequence[str], console: Console) -> int:
         options = _as_before(options, folder)
     board = boards.load(options.board)
     if board.kind == "local":
-        return _run_here(options)
+        return _run_here(options, own_kernel)
     with Line() as line:
         kernel = kernels.get(options.kernel, say=line)
         line(f"preparing {board.name} for {kernel.release}")
@@ -84,11 +88,7 @@ def _judge_cells(
     with guest:
         chosen = select(guest, options.keywords, options.marks)
         if not chosen:
-            raise HilError(
-                f"none of the {len(guest.cells)} cells fits -k {options.keywords!r} "
-                f"-m {options.marks!r}",
-                f"Cell ids look like {guest.cells[0] if guest.cells else '(no device found)'}.",
-            )
+            raise _nothing_chosen(guest, options)
         done = folder.done()
         left = [cell for cell in chosen if cell not in done]
         folder.update_meta(**guest.suite, cells=len(chosen), status="incomplete")
@@ -121,6 +121,16 @@ def _judge_cells(
     if status == "interrupted":
         raise KeyboardInterrupt
     return folder.exit_code()
+
+
+def _nothing_chosen(guest: Guest, options: Options) -> HilError:
+    unmarked = len(select(guest, options.keywords, "")) if options.marks else 0
+    hint = f"{unmarked} fit -k alone: add -m hw to run slow ones too.  " if unmarked else ""
+    example = guest.cells[0] if guest.cells else "(no device found)"
+    return HilError(
+        f"none of the {len(guest.cells)} cells fits -k {options.keywords!r} -m {options.marks!r}",
+        f"{hint}Cell ids look like {example}.",
+    )
 
 
 def _resume(folder: RunFolder, options: Options) -> str:
@@ -195,19 +205,26 @@ def _head(virtual: VirtualBoard, folder: RunFolder, chosen: int, left: int) -> s
     )
 
 
-def _run_here(options: Options) -> int:
+def _run_here(options: Options, own_kernel: bool) -> int:
     """The board is this machine: the suite itself, as `pytest -m hw` runs it."""
+    if own_kernel or options.modules or options.cold:
+        raise HilError(
+            f"board {options.board} is this machine: it runs the kernel and modules that it runs",
+            "Leave out --kernel, --module and --cold, or take a virtual board.",
+        )
     marks = f"hw and ({options.marks})" if options.marks else "hw"
     argv = [
-        sys.executable, "-m", "pytest", "-m", marks, "--board", options.board,
-        "--results", options.out, "--cell-timeout", str(options.cell_timeout), "tests/hw",
+        sys.executable, "-m", "pytest", "-m", marks, f"--board={options.board}",
+        f"--results={Path(options.out).absolute()}", f"--cell-timeout={options.cell_timeout}",
+        "tests/hw",
     ]  # fmt: skip
     if options.keywords:
         argv += ["-k", options.keywords]
     if options.resume:
-        argv += ["--resume", options.resume]
+        argv += [f"--resume={options.resume}"]
     status = subprocess.run(argv, cwd=boards.ROOT, check=False).returncode
-    return {0: 0, 1: 1, 5: 0}.get(status, 2 if status == 4 else 3)
+    # pytest: 0 passed, 1 failed, 2 interrupted, 4 usage, 5 nothing selected
+    return {0: 0, 1: 1, 4: 2, 5: 2}.get(status, 3)
 
 
 def _now() -> str:

@@ -224,15 +224,15 @@ class _Drive:
             if self.last is not None:
                 evidence["cell_before"] = self.last["cell"]
             self._keep(self._made(cell, evidence))
-            self._note(f"the guest {what} in {cell}; starting it again")
+            self._note(f"the guest {what} in {cell}")
         elif self.last is not None:
             # What a cell leaves behind may strike when it is over: of two records the last counts.
             cell = self.last["cell"]
             evidence |= {"stage": "after", "verdict_before": self.last["verdict"]}
             self.supervisor.journal.write(self._made(cell, {**self.last["evidence"], **evidence}))
-            self._note(f"the guest {what} right after {cell}; starting it again")
+            self._note(f"the guest {what} right after {cell}")
         else:
-            self._note(f"the guest {what} before a cell; starting it again")
+            self._note(f"the guest {what} before a cell")
 
     def _host_did_it(self, what: str, console: list[str]) -> None:
         cell = self.in_flight
@@ -242,7 +242,7 @@ class _Drive:
             self._note(f"{what} in {cell}: once more")
             self.judged += 1  # no fault of the guest
         else:
-            self._note(f"{what} between cells; starting it again")
+            self._note(f"{what} between cells")
 
     def _made(self, cell_id: str, evidence: Mapping[str, Any]) -> Record:
         suite = self.guest.suite

@@ -9,6 +9,7 @@ import json
 import lzma
 import os
 import shutil
+import signal
 import struct
 import tempfile
 import time
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hil.errors import HilError
+from hil.errors import HilError, NotCompletedError
 from hil.lab import cache, hosttools, initramfs, kvm, qemu, ram, rootfs, snapshot
 from hil.lab.board import Board
 from hil.lab.kernels import Kernel
@@ -24,6 +25,8 @@ from hil.lab.modules import Own, check_own
 from hil.lab.qemu import Boot, LostVmError, Vm
 
 BOOT_SECONDS = 120.0
+SNAPSHOT_SIZE = 700_000_000
+"""Bytes that a snapshot takes, with some to spare."""
 _SHM = Path("/dev/shm")
 _RAM = "hil-ram-"
 _PLUGINS_LEFT_OUT = (
@@ -54,9 +57,11 @@ class Guest:
 
     def close(self) -> None:
         """End the guest; what it wrote to its memory goes with it."""
-        self.vm.kill()
-        if self._ram_folder is not None:
-            shutil.rmtree(self._ram_folder, ignore_errors=True)
+        try:
+            self.vm.kill()
+        finally:
+            if self._ram_folder is not None:
+                shutil.rmtree(self._ram_folder, ignore_errors=True)
 
     def __enter__(self) -> Guest:
         return self
@@ -120,6 +125,7 @@ class VirtualBoard:
                 return self._restore(found, console)
             snapshot.drop(found)
         self._say("booting the guest, for a snapshot that the next run starts from")
+        cache.need_space(cache.root(), SNAPSHOT_SIZE, "a snapshot of the guest")
         folder = snapshot.workplace(self.key)
         guest = self._boot(console, folder)
         said = {"cells": guest.cells, "slow": sorted(guest.slow), "suite": guest.suite,
@@ -154,7 +160,9 @@ class VirtualBoard:
                 if message.get("event") == "collected":
                     return Guest(vm, message, "cold", folder)
                 break
-            raise HilError(
+            if vm.end() == -signal.SIGBUS:  # no page for what the guest wrote
+                raise cache.no_space(folder, "the guest's memory")
+            raise NotCompletedError(
                 f"the guest with {self.kernel.release} did not come up; its console ends:\n"
                 + vm.tail(25),
                 f"The whole console is in {console}.",

@@ -144,7 +144,7 @@ def _chosen_conditions(names: Sequence[str]) -> dict[str, Condition]:
     missing = [name for name in names if name not in there]
     if missing:
         raise HilError(
-            f"no condition {missing[0]!r}", f"Conditions: {', '.join(there)}. See docs/writing.md."
+            f"no condition {missing[0]!r}", f"Conditions: {', '.join(there)}. See hil/conditions/."
         )
     return {name: there[name] for name in names}
 
