@@ -79,14 +79,24 @@ def facts(evidence: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _console(evidence: Mapping[str, Any]) -> str:
-    """The line of a dead machine's console that says most."""
-    lines = [str(line) for line in evidence.get("console") or []]
+    """What a dead machine's console says of the reason: the first fault, and where it struck."""
+    lines = [_untimed(str(line)) for line in evidence.get("console") or []]
     told = warnings(lines)
-    for mark in ("Kernel panic", "BUG", "Oops"):
-        for line in told:
-            if mark in line:
-                return f": {line.strip()}"
-    return f": {told[0].strip()}" if told else ""
+    if not told:
+        return ""
+    first = next((t for mark in _CAUSES for t in told if mark in t), told[0])
+    where = next((line for line in lines if line.startswith("RIP: 0010:")), "")
+    return f": {first}" + (f" at {where.removeprefix('RIP: 0010:')}" if where else "")
+
+
+# A panic only repeats what a BUG or an oops before it said better.
+_CAUSES = ("BUG", "general protection", "Oops", "Kernel panic")
+
+
+def _untimed(line: str) -> str:
+    """A console line without its time stamp, so that the same fault reads the same each time."""
+    stamp, bracket, rest = line.partition("] ")
+    return rest.strip() if bracket and stamp.lstrip().startswith("[") else line.strip()
 
 
 def _child_end(child: Mapping[str, Any]) -> str:

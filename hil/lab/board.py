@@ -66,7 +66,10 @@ class Machine:
 class Guest:
     """What runs inside a virtual machine before the suite does."""
 
+    drivers: tuple[str, ...] = ()
+    """Modules that bring the devices under test; loaded first."""
     modules: tuple[str, ...] = ()
+    """Modules that the memory classes need."""
     module_options: dict[str, str] = field(default_factory=dict)
     scratch: dict[str, str] = field(default_factory=dict)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hil.lab import cache, cpio, modules
@@ -48,12 +48,15 @@ def get(
         "bin/busybox": (0o755, (root.folder / "bin/busybox").read_bytes()),
     }
     boot = modules.closure(kernel, _BOOT)
-    files["hil/boot-modules"] = (0o644, _list(boot.names, {}).encode())
-    wanted = [*(need for module in own for need in module.needs), *board.guest.modules]
-    rest = modules.closure(kernel, wanted)
-    names = [name for name in rest.names if name not in boot.names]
-    names += [module.name for module in own if module.name not in rest.names]
-    files["hil/modules"] = (0o644, _list(names, board.guest.module_options).encode())
+    files["hil/boot-modules"] = (0o644, "".join(f"{n}.ko\n" for n in boot.names).encode())
+    wanted = [need for module in own for need in module.needs] + list(board.guest.drivers)
+    drivers = modules.closure(kernel, wanted).names
+    drivers += [module.name for module in own if module.name not in drivers]
+    rest = modules.closure(kernel, [*drivers, *board.guest.modules])
+    tables["drivers"] = " ".join(drivers)
+    tables["modules"] = " ".join(name for name in rest.names if name not in drivers)
+    # The lists are in load order and whole, so one modprobe loads them with nothing to look up.
+    tables["modules.dep"] = "".join(f"/mod/{name}.ko:\n" for name in [*rest.names, *drivers])
     for name, path in {**dict(zip(boot.names, boot.files, strict=True)),
                        **dict(zip(rest.names, rest.files, strict=True))}.items():  # fmt: skip
         files[f"mod/{name}.ko"] = (0o644, modules.read(path))
@@ -84,8 +87,7 @@ def _tables(board: Board, arguments: Sequence[str]) -> dict[str, str]:
         "mounts": "".join(mounts),
         "pytest-arguments": " ".join(arguments) + "\n",
         "board.toml": board.text,
+        "modprobe.conf": "".join(
+            f"options {name} {options}\n" for name, options in board.guest.module_options.items()
+        ),
     }
-
-
-def _list(names: Sequence[str], options: Mapping[str, str]) -> str:
-    return "".join(f"{name}.ko {options.get(name, '')}".rstrip() + "\n" for name in names)

@@ -171,7 +171,8 @@ def _facts(
     return {
         "run": folder.name,
         "board": virtual.board.name,
-        "board_file": options.board,
+        # Whole paths: the run may be resumed from another folder.
+        "board_file": _whole(options.board) if options.board.endswith(".toml") else options.board,
         # The exact release: a resumed run must not wander on to a newer one.
         "kernel_spec": _pinned(options.kernel, virtual),
         "kernel": virtual.kernel.version,
@@ -179,7 +180,7 @@ def _facts(
         "selection": {
             "keywords": options.keywords,
             "marks": options.marks,
-            "modules": list(options.modules),
+            "modules": [_whole(module) for module in options.modules],
         },
         "versions": {
             "python": platform.python_version(),
@@ -194,7 +195,15 @@ def _facts(
 
 
 def _pinned(spec: str, virtual: VirtualBoard) -> str:
-    return f"debian:{virtual.kernel.release}" if spec.startswith("debian:") else spec
+    kind, _, rest = spec.partition(":")
+    if kind == "debian":
+        return f"debian:{virtual.kernel.release}"
+    names = [name for name in rest.split(",") if name] if kind == "deb" else [rest]
+    return f"{kind}:{','.join(map(_whole, names))}"
+
+
+def _whole(path: str) -> str:
+    return str(Path(path).absolute())
 
 
 def _head(virtual: VirtualBoard, folder: RunFolder, chosen: int, left: int) -> str:

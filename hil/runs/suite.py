@@ -41,7 +41,18 @@ class Suite:
         self.pinners: dict[str, Pinner] = {p.name: p for p in self.survey.pinners}
         self.classes: dict[str, MemoryClass] = all_classes()
         self.conditions = _chosen_conditions(conditions)
-        self.bench = Bench.find(scratch or {}, guard)
+        self._scratch, self._guard = scratch or {}, guard
+        self._bench: Bench | None = None
+
+    @property
+    def bench(self) -> Bench:
+        """What this machine offers to memory classes; looked at when it is first asked for.
+
+        ValueError for a kind of scratch directory that does not exist.
+        """
+        if self._bench is None:
+            self._bench = Bench.find(self._scratch, self._guard)
+        return self._bench
 
     def cells(self) -> list[Cell]:
         """Every cell, in the order that they run: stable over kernels and runs.

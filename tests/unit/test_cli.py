@@ -7,6 +7,8 @@ import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +33,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[runner.Options]]
     def put(*ends: int | BaseException | Callable[[], object]) -> list[runner.Options]:
         asked: list[runner.Options] = []
 
-        def run(options: runner.Options, *_: Any) -> int:
+        def run(options: runner.Options, *_: Any, **__: Any) -> int:
             end = ends[len(asked)]
             asked.append(options)
             if isinstance(end, BaseException):
@@ -149,3 +151,14 @@ def test_help_tells_the_exit_codes_and_specs(capsys: pytest.CaptureFixture[str])
         assert caught.value.code == 0
         told = capsys.readouterr().out
         assert all(word in told for word in words)
+
+
+def test_a_run_is_resumed_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    board = SimpleNamespace(kernel=SimpleNamespace(release="6.12.117+deb13-amd64"))
+    for spec, kept in (
+        ("debian:6.12", "debian:6.12.117+deb13-amd64"),
+        ("deb:a.deb,/b.deb", f"deb:{tmp_path}/a.deb,/b.deb"),
+        ("dir:linux", f"dir:{tmp_path}/linux"),
+    ):
+        assert runner._pinned(spec, board) == kept  # type: ignore[arg-type]

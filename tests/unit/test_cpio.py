@@ -42,7 +42,8 @@ def test_every_header_is_aligned(tmp_path: Path) -> None:
     # Documentation/driver-api/early-userspace/buffer-format.rst: headers begin at multiples of 4.
     cpio.pack(FILES, tmp_path / "a")
     data = (tmp_path / "a").read_bytes()
-    at, names = 0, []
+    at = 0
+    names: list[str] = []
     while not names or names[-1] != "TRAILER!!!":
         assert data[at : at + 6] == b"070701"
         fields = [int(data[at + 6 + 8 * i : at + 14 + 8 * i], 16) for i in range(13)]

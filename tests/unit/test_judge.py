@@ -164,11 +164,13 @@ EXAMPLES: list[tuple[Verdict, str, dict[str, Any], str]] = [
             "stage": "machine",
             "machine_lost": "crash",
             "console": [
-                "BUG: kernel NULL pointer dereference",
-                "Kernel panic - not syncing: Fatal exception",
+                "[   21.000001] BUG: kernel NULL pointer dereference",
+                "[   21.000002] RIP: 0010:put_vaddr_frames+0x2d/0x70 [videobuf2_common]",
+                "[   21.000003] Kernel panic - not syncing: Fatal exception",
             ],
         },
-        "the machine went down: Kernel panic - not syncing: Fatal exception",
+        "the machine went down: BUG: kernel NULL pointer dereference"
+        " at put_vaddr_frames+0x2d/0x70 [videobuf2_common]",
     ),
     (
         Verdict.KERNEL_WARNING,

@@ -7,12 +7,9 @@ $b mount -t proc proc /proc
 $b mount -t sysfs sysfs /sys
 $b mount -t devtmpfs devtmpfs /dev
 
-load() {
-	while read -r file options; do
-		$b insmod "/mod/$file" $options || echo "hil: insmod $file failed"
-	done <"$1"
-}
-load /hil/boot-modules
+while read -r file; do
+	$b insmod "/mod/$file" || echo "hil: insmod $file failed"
+done </hil/boot-modules
 
 tries=0
 while [ ! -b /dev/vda ] && [ $tries -lt 500 ]; do

@@ -29,10 +29,16 @@ devdax() { # the pmem device $1 (pmemN) becomes a device-dax character device
 	echo "$seed" >/sys/bus/nd/drivers_probe 2>/dev/null || echo "$seed" >/sys/bus/nd/drivers/dax_pmem/bind
 }
 
-ready() { # drivers, file systems and swap; the suite waits for the file ready
-	while read -r file options; do
-		$b insmod "/mod/$file" $options || echo "hil: insmod $file failed"
-	done </hil/modules
+ready() { # drivers, file systems and swap; the suite waits for the files drivers and ready
+	folder=/lib/modules/$($b uname -r)
+	$b mkdir -p "$folder"
+	$b cp /hil/modules.dep "$folder"
+	$b cp /hil/modprobe.conf /etc/modprobe.conf
+	# shellcheck disable=SC2046
+	$b modprobe -a $($b cat /hil/drivers) || echo "hil: not every driver could be loaded"
+	: >/run/hil/drivers
+	# shellcheck disable=SC2046
+	$b modprobe -a $($b cat /hil/modules) || echo "hil: not every module could be loaded"
 	while read -r device filesystem where options; do
 		case $filesystem in
 		swap) $b swapon "/dev/$device" || echo "hil: swapon $device failed" ;;
