@@ -81,6 +81,18 @@ def staging(target: Path) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+def clear(folder: Path) -> None:
+    """Remove what killed writers left in ``folder``: ``.NAME.PID`` of processes that are gone."""
+    for left in folder.glob(".*"):
+        pid = left.name.rpartition(".")[2]
+        if not pid.isdigit() or Path("/proc", pid).exists():
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 def megabytes(size: float) -> str:
     """A number of bytes for people: ``"103 MB"``, ``"0.4 MB"``, ``"79 GB"``."""
     value = size / 1e6

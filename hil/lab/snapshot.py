@@ -88,7 +88,6 @@ def save(vm: Vm, folder: Path, name: str, said: Mapping[str, Any]) -> Snapshot:
         else:
             shutil.rmtree(target, ignore_errors=True)  # a damaged one
             folder.rename(target)
-    clean()
     _prune(keep=name)
     return Snapshot(target, dict(said))
 
@@ -133,13 +132,6 @@ def _files(folder: Path) -> dict[str, list[int]]:
     except OSError:
         return {}
     return {name: [status.st_size, status.st_mtime_ns] for name, status in found.items()}
-
-
-def clean() -> None:
-    """Remove what killed writers left."""
-    for folder in _root().glob(".*.new.*"):
-        if not Path("/proc", folder.name.rpartition(".")[2]).exists():
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _prune(keep: str) -> None:

@@ -229,8 +229,9 @@ def _ram_folder() -> Path:
 
 
 def _clean() -> None:
-    """Remove the RAM of guests whose supervisor was killed."""
-    snapshot.clean()
+    """Remove what killed processes left: half-made parts, and the RAM of guests."""
+    for part in ("filesystems", "images", "initramfs", "snapshots"):
+        cache.clear(cache.root() / part)
     for place in (_SHM, cache.root()):
         for folder in place.glob(f"{_RAM}*"):
             if not Path("/proc", folder.name.removeprefix(_RAM).partition("-")[0]).exists():

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from hil import judge
-from hil.cells import Cell
+from hil.cells import Cell, Direction
 from hil.conditions import Condition, all_conditions
 from hil.errors import HilError
 from hil.memory.base import MemoryClass, all_classes
 from hil.memory.bench import Bench
 from hil.pinners import Pinner, Survey, survey
+from hil.rules import table
+from hil.rules.known import all_known
 from hil.runs import trial
 from hil.runs.journal import Record
 from hil.system import release
@@ -53,6 +55,14 @@ class Suite:
         if self._bench is None:
             self._bench = Bench.find(self._scratch, self._guard)
         return self._bench
+
+    def warm_up(self) -> None:
+        """Do once what the first cell would have to do for all: read tables, open counters."""
+        for family in {pinner.family for pinner in self.pinners.values()}:
+            for memory in self.classes:
+                table.rule_for(family, memory, Direction.CAPTURE, self.release)
+        all_known()
+        trial.ready()
 
     def cells(self) -> list[Cell]:
         """Every cell, in the order that they run: stable over kernels and runs.

@@ -41,7 +41,7 @@ _board: child.Board | None = None
 _log: log.KernelLog | None = None
 
 
-def _ready() -> tuple[child.Board, log.KernelLog]:
+def ready() -> tuple[child.Board, log.KernelLog]:
     """What is opened once for all cells."""
     global _board, _log  # noqa: PLW0603
     if _log is None:
@@ -89,7 +89,7 @@ def run(
     with what it holds, and this machine is no place for another cell.
     """
     global _board  # noqa: PLW0603
-    board, kernel_log = _ready()
+    board, kernel_log = ready()
     kernel_log.skip()
     taint = log.taint()
     began = time.monotonic()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +57,17 @@ def test_sigkill_in_the_middle_of_a_cold_run(started: Started, tmp_path: Path) -
     assert run.meta["status"] == "incomplete"
     went_on(tmp_path, run.cells)
     assert not ram_of(hil)
+
+
+def test_a_guest_that_the_host_kills_spoils_no_cell(started: Started, tmp_path: Path) -> None:
+    hil = started("run", "--out", tmp_path, *CHOICE)
+    hil.until(lines(tmp_path, 2))
+    os.kill(max(hil.guests), signal.SIGKILL)
+    assert hil.wait() == 0, hil.output
+    run = Run(tmp_path)
+    assert len(run.cells) == len(set(run.cells)) == run.meta["cells"]
+    assert "QEMU ended with -9 on the host" in hil.output
+    assert len(run.meta["starts"]) == 2
 
 
 def test_ctrl_c_while_a_guest_boots(started: Started, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_half_made_snapshot_is_not_used_and_goes_with_its_maker() -> None:
         folder.mkdir(exist_ok=True)
         FakeVm(folder).qmp("migrate")
     assert snapshot.find("one") is None
-    snapshot.clean()
+    virtual._clean()
     assert mine.exists()
     assert not theirs.exists()
 
