@@ -107,7 +107,7 @@ class VirtualBoard:
                 "command line": self.boot.command_line,
                 "qemu": [self.qemu, _stamp(hosttools.need("qemu-system-x86_64"))],
                 "accelerator": self.accelerator,
-                "processor": _processor(),
+                "processor": kvm.processor(),
             }
         )
 
@@ -248,11 +248,3 @@ def _ram_place() -> Path:
 def _stamp(path: Path) -> list[int]:
     status = path.resolve().stat()
     return [status.st_size, status.st_mtime_ns]
-
-
-def _processor() -> str:
-    """The host's processor, which "max" stands for under KVM."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line
-    return ""

@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from hil.cells import Cell
+from fixtures.verdict import conclude
 from hil.runs.journal import Record
 
 
 @pytest.mark.hw
-def test_pinning(cell: Cell, judged: Callable[[Cell], Record]) -> None:
+def test_pinning(record: Record) -> None:
     """Accepted or refused as the rule for this kernel says, and everything is given back."""
-    judged(cell)
+    conclude(record)
