@@ -39,6 +39,8 @@ def get(
         init,
     ]
     parts += [f"{module.name} {cache.sha256_file(module.file)}" for module in own]
+    # How it is made counts too.
+    parts += [Path(code).read_text() for code in (__file__, modules.__file__, cpio.__file__)]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
     target = cache.root() / "initramfs" / f"{key}.cpio"
     if target.exists():

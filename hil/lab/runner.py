@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,7 +92,8 @@ def _judge_cells(
         done = folder.done()
         left = [cell for cell in chosen if cell not in done]
         folder.update_meta(**guest.suite, cells=len(chosen), status="incomplete")
-        console.print(_head(virtual, folder, len(chosen), len(left)), highlight=False)
+        for line in _head(virtual, guest, folder, len(chosen), len(left)):
+            console.print(line, highlight=False)
         status, note = "incomplete", ""
         with (
             Journal.open(folder.journal) as journal,
@@ -206,12 +207,23 @@ def _whole(path: str) -> str:
     return str(Path(path).absolute())
 
 
-def _head(virtual: VirtualBoard, folder: RunFolder, chosen: int, left: int) -> str:
+def _head(
+    virtual: VirtualBoard, guest: Guest, folder: RunFolder, chosen: int, left: int
+) -> Iterator[str]:
     cells = f"{chosen} cells" if left == chosen else f"{left} of {chosen} cells left"
-    return (
-        f"{virtual.board.name}, Linux {virtual.kernel.version} ({virtual.kernel.release}), "
-        f"{virtual.acceleration}: {cells}, journal {folder.journal}"
-    )
+    left_out = len(guest.cells) - chosen
+    more = f"; {left_out} others are not asked for (-k, -m)" if left_out else ""
+    yield f"{virtual.board.name}: {virtual.qemu.partition(' (')[0]}, {virtual.acceleration}"
+    yield f"Linux {virtual.kernel.version} ({virtual.kernel.release}): {cells}{more}"
+    drivers: dict[tuple[str, str, str], list[str]] = {}
+    for pinner in guest.suite["pinners"]:
+        key = (pinner["driver"], pinner["allocator"], pinner["bus"])
+        nodes = drivers.setdefault(key, [])
+        if (node := Path(pinner["node"]).name) not in nodes:
+            nodes.append(node)
+    for (driver, allocator, bus), nodes in drivers.items():
+        yield f"{driver} ({allocator}) on {bus}: {' '.join(nodes)}"
+    yield f"journal: {folder.journal}"
 
 
 def _run_here(options: Options, own_kernel: bool) -> int:

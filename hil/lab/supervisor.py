@@ -15,12 +15,13 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from hil.cells import Cell
 from hil.errors import HilError
+from hil.lab.expression import Expression, Matcher
 from hil.lab.qemu import LostVmError
 from hil.lab.virtual import Guest, VirtualBoard
 from hil.runs.journal import Journal, Record
@@ -272,38 +273,33 @@ def _decode(line: bytes) -> dict[str, Any]:
 
 
 def select(guest: Guest, keywords: str, marks: str) -> list[str]:
-    """The guest's cells that pytest's -k and -m expressions choose.
+    """The guest's cells that the -k and -m expressions choose, as pytest would in the guest.
 
-    Evaluated here with pytest's own expressions, so that a restored guest need not.
+    Evaluated here, so that a restored guest need not.
     """
-    from _pytest.mark.expression import Expression
-
-    def compiled(text: str, option: str) -> Expression | None:
-        try:
-            return Expression.compile(text) if text.strip() else None
-        except SyntaxError as error:
-            raise HilError(
-                f"{option} {text!r} is not an expression pytest understands: {error}",
-                "Words joined by and, or, not: -k 'hugetlb and not 1g'.",
-            ) from error
-
-    by_name, by_mark = compiled(keywords, "-k"), compiled(marks, "-m")
+    by_name, by_mark = _expression(keywords, "-k"), _expression(marks, "-m")
     chosen = []
     for cell in guest.cells:
-        own = {"hw", "slow"} if cell in guest.slow else {"hw"}
+        own = ("hw", "slow") if cell in guest.slow else ("hw",)
         # All that pytest looks at: function with parameter, file, folders, marks.
         names = "\n".join((f"test_pinning[{cell}]", "test_pinning.py", "tests", *own)).lower()
-        if by_name and not by_name.evaluate(_contains(names)):
+        if by_name and not by_name.holds(_within(names)):
             continue
-        if by_mark and not by_mark.evaluate(_among(own)):
+        if by_mark and not by_mark.holds(own.__contains__):
             continue
         chosen.append(cell)
     return chosen
 
 
-def _contains(text: str) -> Callable[..., bool]:
-    return lambda word, **_: word.lower() in text
+def _expression(text: str, option: str) -> Expression | None:
+    try:
+        return Expression(text) if text.strip() else None
+    except ValueError as error:
+        raise HilError(
+            f"{option} {text!r} is not an expression as pytest has it: {error}",
+            "Words joined by and, or, not: -k 'hugetlb and not 1g'.",
+        ) from error
 
 
-def _among(names: set[str]) -> Callable[..., bool]:
-    return lambda name, **arguments: name in names and not arguments
+def _within(text: str) -> Matcher:
+    return lambda word: word.lower() in text

@@ -128,6 +128,18 @@ def copy_of_the_board(folder: Path, old: str = "", new: str = "", more: str = ""
     return file
 
 
+# The last one is steady again, in the guest after the worst.
+CONDITIONS = [
+    "exit", "segfault", "suite-dies", "spin", "stuck", "panic", "vanish", "freeze", "steady",
+]  # fmt: skip
+
+
+def misbehaving_board(folder: Path) -> Path:
+    """A board file with all conditions that go wrong on purpose."""
+    names = ", ".join(f'"{name}"' for name in CONDITIONS)
+    return copy_of_the_board(folder, more=f"\n[suite]\nconditions = [{names}]\n")
+
+
 def finished(*arguments: object, env: Mapping[str, str] | None = None) -> tuple[int, str]:
     """Exit status and output of a `hil` that ran to its end."""
     hil = Hil(*arguments, env=env)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hil.lab import cache
-from tests.lab.driving import Hil, Run, copy_of_the_board, finished, lines
+from tests.lab.driving import Hil, Run, finished, lines
 
 Started = Callable[..., Hil]
 CHOICE = ("-k", "video0/ and (memfd or shmem or tmpfs or sysv or shared-anonymous or readonly)")
@@ -78,17 +78,4 @@ def test_ctrl_c_while_a_guest_boots(started: Started, tmp_path: Path) -> None:
     assert hil.interrupt() == 130
     assert hil.guests_gone()
     assert not ram_of(hil)
-    assert "Traceback" not in hil.output
-
-
-def test_ctrl_c_while_the_snapshot_is_saved(started: Started, tmp_path: Path) -> None:
-    board = copy_of_the_board(tmp_path, "quiet", f"quiet test.run={tmp_path.parent.name}")
-    kept = {p.name for p in (cache.root() / "snapshots").iterdir()}
-    hil = started("run", "--board", board, "--out", tmp_path, *CHOICE)
-    mine = f".*.new.{hil.process.pid}"
-    hil.until(lambda: list((cache.root() / "snapshots").glob(f"{mine}/state")))
-    assert hil.interrupt() == 130
-    assert hil.guests
-    assert hil.guests_gone()
-    assert {p.name for p in (cache.root() / "snapshots").iterdir()} <= kept
     assert "Traceback" not in hil.output

@@ -8,12 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.lab.driving import Run, copy_of_the_board, finished
+from tests.lab.driving import CONDITIONS, Run, finished, misbehaving_board
 
-# The last one is steady again, in the guest after the worst.
-CONDITIONS = [
-    "exit", "segfault", "suite-dies", "spin", "stuck", "panic", "vanish", "freeze", "steady",
-]  # fmt: skip
 CELL = "v4l2-vivid-video0/shared-anonymous/capture"
 
 
@@ -26,8 +22,7 @@ class Result:
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     out = tmp_path_factory.mktemp("results")
-    names = ", ".join(f'"{name}"' for name in CONDITIONS)
-    board = copy_of_the_board(out, more=f"\n[suite]\nconditions = [{names}]\n")
+    board = misbehaving_board(out)
     status, output = finished(
         "run", "--board", board, "--out", out, "--cell-timeout", 1,
         "-k", "video0/shared-anonymous/capture",

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A snapshot that does not fit, or is damaged, is not used: the guest boots."""
+"""A snapshot that does not fit, is damaged or half made is not used: the guest boots."""
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from hil.lab import board as boards
 from hil.lab import cache, kernels, snapshot
 from hil.lab.virtual import VirtualBoard
-from tests.lab.driving import Run, copy_of_the_board, finished
+from tests.lab.driving import Hil, Run, copy_of_the_board, finished, misbehaving_board
 
 BOOTING = "booting the guest, for a snapshot"
-RUN = ("run", "-k", "video0/ and /memfd/")
 
 
 def test_everything_that_goes_in_is_in_the_key(tmp_path: Path) -> None:
@@ -34,27 +33,38 @@ def test_everything_that_goes_in_is_in_the_key(tmp_path: Path) -> None:
     assert key() in keys
 
 
-def test_a_damaged_snapshot_is_dropped_and_made_anew(tmp_path: Path) -> None:
-    kernel = kernels.get("debian:6.12")
-    file = copy_of_the_board(tmp_path, "[guest]\n", "[guest]\n# for a damaged snapshot\n")
-    name = VirtualBoard(boards.load(str(file)), kernel).key
-    arguments = (*RUN, "--board", file, "--out", tmp_path)
+def test_neither_a_damaged_snapshot_is_used_nor_a_half_made_one(
+    started: Callable[..., Hil], tmp_path: Path
+) -> None:
+    board = misbehaving_board(tmp_path)
+    arguments = ("run", "--board", board, "--out", tmp_path, "-k", "video0/memfd/capture/steady")
+    name = VirtualBoard(boards.load(str(board)), kernels.get("debian:6.12")).key
     folder = cache.root() / "snapshots" / name
     if not folder.exists():
         status, output = finished(*arguments)
         assert status == 0, output
-    # QEMU itself has to find out: size and times are as they should be.
+
+    # Size and times stay as they should be: QEMU itself has to find out.
     state = folder / "state"
-    status_before = state.stat()
-    state.write_bytes(os.urandom(status_before.st_size))
-    os.utime(state, ns=(status_before.st_atime_ns, status_before.st_mtime_ns))
+    before = state.stat()
+    state.write_bytes(os.urandom(before.st_size))
+    os.utime(state, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert snapshot.find(name) is not None
-    status, output = finished(*arguments)
-    assert status == 0, output
-    assert BOOTING in output
-    assert [r["verdict"] for r in Run(tmp_path).records] == ["ok"]
-    status, output = finished(*arguments)
-    assert status == 0, output
-    assert BOOTING not in output
-    said = json.loads((folder / "snapshot.json").read_text())["said"]
-    assert Run(tmp_path).meta["uname"] == said["suite"]["uname"]
+    hil = started(*arguments)
+    half = folder.with_name(f".{name}.new.{hil.process.pid}")
+    hil.until((half / "state").exists)
+    assert hil.interrupt() == 130
+    assert BOOTING in hil.output
+    assert "Traceback" not in hil.output
+    assert hil.guests
+    assert hil.guests_gone()
+    assert not half.exists()
+    assert not folder.exists()
+
+    for booting in (True, False):
+        status, output = finished(*arguments)
+        assert status == 0, output
+        assert (BOOTING in output) == booting
+        run = Run(tmp_path)
+        assert [record["verdict"] for record in run.records] == ["ok"]
+        assert [start["how"] for start in run.meta["starts"]] == ["snapshot"]

@@ -1,0 +1,421 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Measures how quick the virtual lab is, beside virtme-ng, v4l2-compliance and a C program."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bench import beside, guest, lab, page  # noqa: E402
+from bench.page import Figure  # noqa: E402
+from hil.errors import HilError  # noqa: E402
+from hil.lab import board as boards  # noqa: E402
+from hil.lab import cache, initramfs, kernels, ram, rootfs, snapshot, virtual  # noqa: E402
+from hil.lab.virtual import VirtualBoard  # noqa: E402
+
+DOCUMENT = ROOT / "docs" / "performance.md"
+ONE = "v4l2-vivid-video0/anonymous/capture/steady"
+OTHER = "v4l2-vivid-video0/shared-anonymous/capture/steady"
+GIGANTIC = "v4l2-vivid-video0/hugetlb-1g-private/capture/steady"
+TWO_HUNDRED = "video0/ or video1/ or (video0-prepare/ and memfd)"
+LOSING = ("panic", "vanish", "spin", "stuck", "freeze")
+QUICK_CPU = 'cpu-emulated = "max,-erms,-fsrm,-la57"'
+
+
+class Job(NamedTuple):
+    """What every part gets."""
+
+    kernel: str
+    runs: int
+    turns: int
+    folder: Path
+    say: Callable[[str], None]
+
+    def place(self, name: str) -> Path:
+        """A new folder."""
+        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder))
+
+
+def figure(key: str, title: str, unit: str, values: list[float], **more: Any) -> Figure:
+    """Round to what can be told apart."""
+    return Figure(key, title, unit, tuple(round(value, 4) for value in values), **more)
+
+
+def starts(job: Job) -> Iterator[Figure]:
+    """QEMU start to the first cell."""
+    choice = "video0/anonymous/capture"
+    place = job.place("starts")
+    job.say("warming up")
+    lab.hil_run(place, "--kernel", job.kernel, "-k", choice)
+    for how, title, target, flags in (
+        ("cold", "first cell, cold", 6.0, ("--cold",)),
+        ("snapshot", "first cell, from the snapshot", 1.0, ()),
+    ):
+        seconds, walls = [], []
+        for i in range(job.runs):
+            job.say(f"{title} {i + 1}/{job.runs}")
+            run = lab.hil_run(place, "--kernel", job.kernel, "-k", choice, *flags)
+            first = run.meta["starts"][0]
+            if first["how"] != how:
+                raise RuntimeError(f"the guest started {first['how']}, not {how}")
+            seconds.append(first["seconds"])
+            walls.append(run.wall)
+        command = " ".join(["hil run", *flags, "-k", choice])
+        yield figure(f"start-{how}", title, "s", seconds, target=target, command=command,
+                     beside="virtme-first")  # fmt: skip
+        yield figure(f"run-{how}", f"a whole `{command}`", "s", walls, beside="virtme-whole")
+
+
+def virtme(job: Job) -> Iterator[Figure]:
+    """virtme-ng with the same kernel."""
+    kernel = kernels.get(job.kernel)
+    cpus = 2
+    place = job.place("virtme")
+    first: list[float] = []
+    whole: list[float] = []
+    failed = 0
+    job.say("installing virtme-ng")
+    beside.install()
+    while len(first) < job.runs and failed <= 2 * job.runs:
+        job.say(f"virtme-ng {len(first) + 1}/{job.runs}")
+        run = beside.run(kernel.vmlinuz, cpus, place)
+        if run.first_command is None:
+            (place / f"failed-{failed}.txt").write_text(run.output)
+            failed += 1
+            continue
+        first.append(run.first_command)
+        whole.append(run.whole)
+    if not first:
+        raise RuntimeError(f"virtme-ng never came to its command; its output is in {place}")
+    command = " ".join(beside.command("VMLINUZ", cpus))
+    yield figure("virtme-first", "virtme-ng, first command", "s", first, command=command)
+    yield figure("virtme-whole", "virtme-ng, the whole run", "s", whole)
+    if failed:
+        yield figure("virtme-failed", "virtme-ng guests that never came to it", "", [failed])
+
+
+def losses(job: Job) -> Iterator[Figure]:
+    """From the verdict on a cell that cost its guest to the begin of the next."""
+    place = job.place("lost")
+    names = ", ".join(f'"{name}"' for name in (*LOSING, "steady"))
+    board = lab.board(place, more=f"\n[suite]\nconditions = [{names}]\n")
+    ready = lab.get(board, job.kernel)
+    job.say("a snapshot of a board that misbehaves")
+    ready.start(place / "console.log").close()
+    cell = OTHER.rpartition("/")[0]
+    times: dict[str, list[lab.Lost]] = {name: [] for name in LOSING}
+    for i in range(job.runs):
+        job.say(f"guests that crash and hang {i + 1}/{job.runs}")
+        order = [f"{cell}/{name}" for name in (*LOSING, "steady")]
+        folder = job.place("lost-run")
+        for one in lab.lost(ready, order, folder, 1.0):
+            times[one.cell.rpartition("/")[2]].append(one)
+    titles = {
+        "panic": "after a panic",
+        "vanish": "after a reset without a word",
+        "spin": "after a cell that hung and was killed",
+        "stuck": "after a cell that can't be killed",
+        "freeze": "after a guest that hung as a whole",
+    }
+    for name, found in times.items():
+        yield figure(f"lost-{name}", f"next cell {titles[name]}", "s", [f.to_next for f in found],
+                     target=2.0)  # fmt: skip
+    for name, what in (
+        ("panic", "begin to verdict of the cell that panics"),
+        ("vanish", "begin to verdict of the cell that resets"),
+        ("freeze", "begin to verdict of the cell that freezes the guest (--cell-timeout 1)"),
+    ):
+        yield figure(f"verdict-{name}", what, "s", [found.to_verdict for found in times[name]])
+
+
+def cells(job: Job) -> Iterator[Figure]:
+    """About 200 different cells."""
+    place = job.place("cells")
+    runs = []
+    for i in range(job.runs + 1):
+        job.say(f"200 cells {i}/{job.runs}" if i else "200 cells, to warm up")
+        runs.append(lab.hil_run(place, "--kernel", job.kernel, "-k", TWO_HUNDRED))
+    runs = runs[1:]
+    count = len(runs[0].records)
+    scale = 200 / count
+    command = f"hil run -k '{TWO_HUNDRED}'   # {count} cells"
+    judged = [sum(record["seconds"] for record in run.records) for run in runs]
+    yield figure("cells-whole", "the whole command, for 200 cells", "s",
+                 [run.wall * scale for run in runs], target=20.0, command=command)  # fmt: skip
+    yield figure("cells-judged", "the cells alone, for 200", "s", [j * scale for j in judged])
+    yield figure("cell-mean", "the whole command, a cell", "ms",
+                 [run.wall / count * 1000 for run in runs])  # fmt: skip
+    medians = [statistics.median(r["seconds"] for r in run.records) * 1000 for run in runs]
+    yield figure("cell-median", "the median cell of a run", "ms", medians)
+    overhead = [
+        run.wall - sum(s["seconds"] for s in run.meta["starts"]) - seconds
+        for run, seconds in zip(runs, judged, strict=True)
+    ]
+    yield figure("host-overhead", "neither start nor cell: the host's part, reports included", "s",
+                 overhead)  # fmt: skip
+    each: dict[str, list[float]] = {}
+    for run in runs:
+        for record in run.records:
+            each.setdefault(record["cell"], []).append(record["seconds"])
+    slowest = sorted(each.items(), key=lambda item: -statistics.median(item[1]))[:5]
+    for name, seconds in slowest:
+        yield figure(f"slowest-{name}", f"`{name}`", "ms", [s * 1000 for s in seconds])
+
+
+def alternating(job: Job, ready: VirtualBoard, place: Path, turns: int) -> lab.Cells:
+    """The cell under measurement, every other one another: pytest runs none twice in a row."""
+    return lab.cells(ready, [ONE, OTHER] * turns, place / "console.log")
+
+
+def of_one(found: lab.Cells, name: str = ONE) -> tuple[float, float]:
+    """Median milliseconds of a cell's own time and from begin to begin."""
+    mine = [i for i, cell in enumerate(found.names) if cell == name]
+    return (
+        statistics.median(found.own[i] for i in mine) * 1000,
+        statistics.median(found.whole[i] for i in mine) * 1000,
+    )
+
+
+def one(job: Job) -> Iterator[Figure]:
+    """One cell, a C program that does the same, and v4l2-compliance."""
+    place = job.place("one")
+    ready = lab.get(boards.load("virtual-x86"), job.kernel)
+    job.say("a snapshot")
+    ready.start(place / "console.log").close()
+    own, whole = [], []
+    for i in range(job.runs):
+        job.say(f"{job.turns} times the same cell {i + 1}/{job.runs}")
+        a, b = of_one(alternating(job, ready, place, job.turns))
+        own.append(a)
+        whole.append(b)
+    job.say("the C program and v4l2-compliance in a guest of their own")
+    found = guest.measure(ready, place, "/dev/video0", job.turns, job.runs)
+    command = "cell /dev/video0 TURNS   # bench/cell.c"
+    full = [statistics.median(turns) / 1000 for turns in found.cell]
+    bare = [statistics.median(turns) / 1000 for turns in found.bare]
+    yield figure("c", "C program with the evidence", "ms", full, command=command)
+    yield figure("c-bare", "C program: open, touch, queue, close", "ms", bare)
+    yield figure("cell", "a cell, fork to verdict", "ms", own, beside="c", ratio_target=3.0,
+                 command=f"{ONE}, {job.turns} times in a guest")  # fmt: skip
+    yield figure("cell-whole", "a cell, begin to begin", "ms", whole, beside="c", ratio_target=3.0)
+    yield figure("compliance", "v4l2-compliance, one memory class (malloc)", "s", found.compliance,
+                 command="v4l2-compliance -s 5 -d /dev/video0   # 1.22.1")  # fmt: skip
+    rate = [c / (w / 1000) for c, w in zip(found.compliance, whole, strict=True)]
+    yield figure("compliance-cells", "cells in the time of one v4l2-compliance", "", rate)
+
+
+def boot(job: Job) -> Iterator[Figure]:
+    """The stages of a cold start, sizes, and what making each part costs."""
+    place = job.place("boot")
+    board = boards.load("virtual-x86")
+    cold = lab.get(board, job.kernel, cold=True)
+    found = []
+    for i in range(job.runs):
+        job.say(f"stages of a cold start {i + 1}/{job.runs}")
+        found.append(lab.start(cold, ONE, place / "console.log"))
+    for stage, title in (
+        ("imported", "guest uptime: pytest and the suite imported"),
+        ("configured", "guest uptime: drivers there, nodes found"),
+        ("collected", "guest uptime: cells collected, file systems mounted"),
+    ):
+        yield figure(f"uptime-{stage}", title, "s", [s.uptimes[stage] for s in found])
+    yield figure("cold-ready", "QEMU start to collected", "s", [s.ready for s in found])
+    warm = lab.get(board, job.kernel)
+    warm.start(place / "console.log").close()
+    found = [lab.start(warm, ONE, place / "console.log") for _ in range(max(job.runs, 5))]
+    yield figure("restored", "QEMU start to restored", "s", [s.ready for s in found])
+    yield figure("restored-first", "QEMU start to first cell, restored", "s",
+                 [s.first_cell for s in found])  # fmt: skip
+    files = {"image": warm.root.image, "initramfs": warm.boot.initramfs,
+             "kernel, unpacked": warm.boot.kernel}  # fmt: skip
+    for name, path in files.items():
+        yield figure(f"size-{name}", f"size: {name}", "MB", [path.stat().st_size / 1e6])
+    made = snapshot.find(warm.key)
+    if made is not None:
+        blocks = sum(f.stat().st_blocks * 512 for f in made.folder.iterdir())
+        yield figure("size-snapshot", "size: snapshot, on disk", "MB", [blocks / 1e6])
+    yield from building(job, board, cold)
+
+
+def building(job: Job, board: boards.Board, cold: VirtualBoard) -> Iterator[Figure]:
+    """Make every part anew in a cache of its own."""
+    job.say("making the parts anew")
+    place = job.place("cache")
+    shared = ("archive", "kernels", "kvm", "packages", "sha256")
+    times: dict[str, float] = {}
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        began = time.monotonic()
+        value = work()
+        times[name] = time.monotonic() - began
+        return value
+
+    with lab.fresh_cache(place, shared):
+        root = timed("guest image", lambda: rootfs.get(cold.machine.arch))
+        timed("kernel, unpacked", lambda: virtual.bootable(cold.kernel))
+        timed("initramfs", lambda: initramfs.get(board, cold.kernel, root, [], ()))
+        timed("file systems", lambda: [ram.filesystem(p, root) for p in cold.machine.pmem])
+        anew = lab.get(board, job.kernel)
+        with timed("snapshot, the boot included", lambda: anew.start(place / "console.log")):
+            pass
+    for name, seconds in times.items():
+        yield figure(f"build-{name}", f"making: {name}", "s", [seconds])
+
+
+def claims(job: Job) -> Iterator[Figure]:
+    """What each of the measures brings: the same without it."""
+    place = job.place("claims")
+    variants = {
+        "as it is": QUICK_CPU,
+        "with ERMS and FSRM": 'cpu-emulated = "max,-la57"',
+        "with LA57": 'cpu-emulated = "max,-erms,-fsrm"',
+        'cpu-emulated = "max"': 'cpu-emulated = "max"',
+    }
+    board = boards.load("virtual-x86")
+    for name, text in variants.items():
+        folder = job.place("variant")
+        ready = lab.get(lab.board(folder, QUICK_CPU, text), job.kernel)
+        ready.start(place / "console.log").close()
+        own, gigantic = [], []
+        for i in range(job.runs):
+            job.say(f"{name} {i + 1}/{job.runs}")
+            own.append(of_one(alternating(job, ready, place, job.turns))[0])
+            found = lab.cells(ready, [ONE, GIGANTIC] * 3, place / "console.log")
+            gigantic.append(of_one(found, GIGANTIC)[0])
+        beside_ = "" if name == "as it is" else "claim-cell-as it is"
+        yield figure(f"claim-cell-{name}", f"a cell, {name}", "ms", own, beside=beside_)
+        beside_ = beside_ and "claim-1g-as it is"
+        yield figure(f"claim-1g-{name}", f"hugetlb-1g-private, {name}", "ms", gigantic,
+                     beside=beside_)  # fmt: skip
+    cold = lab.get(board, job.kernel, cold=True)
+    packed = lab.get(board, job.kernel, cold=True)
+    packed.boot = packed.boot._replace(kernel=packed.kernel.vmlinuz)
+    full = lab.get(lab.board(place, QUICK_CPU, 'cpu-emulated = "max"'), job.kernel, cold=True)
+    for key, name, ready in (
+        ("elf", "cold start, as it is", cold),
+        ("bzimage", "cold start of the bzImage", packed),
+        ("max", 'cold start, cpu-emulated = "max"', full),
+    ):
+        seconds = []
+        for i in range(job.runs):
+            job.say(f"{name} {i + 1}/{job.runs}")
+            seconds.append(lab.start(ready, ONE, place / "console.log").first_cell)
+        yield figure(f"claim-{key}", name, "s", seconds, beside="" if key == "elf" else "claim-elf")
+
+
+PARTS: dict[str, tuple[str, Callable[[Job], Iterator[Figure]]]] = {
+    "virtme": ("virtme-ng, same kernel, no KVM", virtme),
+    "starts": ("QEMU start to the first cell", starts),
+    "losses": ("A guest that crashed or hung", losses),
+    "cells": ("200 cells", cells),
+    "one": ("One cell, beside a C program and v4l2-compliance", one),
+    "boot": ("Stages, sizes, and making the parts", boot),
+    "claims": ("What makes it fast: the same without", claims),
+}
+
+
+def machine(kernel: str) -> dict[str, str]:
+    """Where the figures come from."""
+    ready = lab.get(boards.load("virtual-x86"), kernel)
+    model = next(
+        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+         if line.startswith("model name")), platform.machine(),
+    )  # fmt: skip
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "processor": f"{len(os.sched_getaffinity(0))} cores, {model}",
+        "memory": f"{memory:.0f} GiB",
+        "host": f"Linux {platform.release()}, Python {platform.python_version()}",
+        "QEMU": ready.qemu,
+        "accelerator": ready.accelerator,
+        "guest": f"Linux {ready.kernel.version} ({ready.kernel.release})",
+    }
+
+
+def rendered(result: dict[str, Any]) -> str:
+    """The measured part of docs/performance.md."""
+    parts = {name: [page.figure(f) for f in own] for name, own in result["parts"].items()}
+    figures = {one.key: one for own in parts.values() for one in own}
+    facts = [[name, text] for name, text in result["machine"].items()]
+    text = [page.table(facts, ("machine", "value"))]
+    for name, (title, _) in PARTS.items():
+        if name in parts:
+            about = f"`bench/measure.py --only {name}`"
+            text.append(page.section(title, about, parts[name], figures))
+    return "\n\n".join(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    names = "\n".join(f"  {name:8} {title}" for name, (title, _) in PARTS.items())
+    top = argparse.ArgumentParser(
+        description="Measures how quick the virtual lab is on this machine, beside virtme-ng,\n"
+        "v4l2-compliance and a C program.  Run it on an idle machine; it takes some ten minutes.",
+        epilog=f"parts:\n{names}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--only", metavar="PART", action="append", choices=list(PARTS), default=[],
+                     help="measure this part; may be repeated (default: all)")  # fmt: skip
+    top.add_argument("--kernel", metavar="SPEC", default="debian:6.12",
+                     help="the kernel to boot (default: debian:6.12)")  # fmt: skip
+    top.add_argument("--runs", metavar="N", type=int, default=5,
+                     help="how often each thing is measured (default: 5)")  # fmt: skip
+    top.add_argument("--turns", metavar="N", type=int, default=100,
+                     help="how often a cell runs in one guest (default: 100)")  # fmt: skip
+    top.add_argument("--json", metavar="FILE", type=Path,
+                     help="keep the figures; parts that FILE has already and that are not "
+                     "measured now stay")  # fmt: skip
+    top.add_argument("--write", action="store_true", help=f"write {DOCUMENT.name} anew")
+    return top
+
+
+def main() -> int:
+    options = parser().parse_args()
+    result: dict[str, Any] = {"machine": {}, "parts": {}}
+    if options.json and options.json.exists():
+        result = json.loads(options.json.read_text())
+    chosen = options.only or list(PARTS)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        load = os.getloadavg()[0]
+        print(f"{time.monotonic() - began:7.1f} s  load {load:.1f}  {text}", file=sys.stderr)
+
+    try:
+        result["machine"] = machine(options.kernel)
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=cache.root()) as folder:
+            job = Job(options.kernel, options.runs, options.turns, Path(folder), say)
+            for name in chosen:
+                say(PARTS[name][0])
+                result["parts"][name] = [one.as_dict() for one in PARTS[name][1](job)]
+                if options.json:
+                    options.json.write_text(json.dumps(result, indent=1) + "\n")
+    except (HilError, RuntimeError) as error:
+        print(f"measure.py: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        return 130
+    text = rendered(result)
+    print(text)
+    if options.write:
+        DOCUMENT.write_text(page.replaced(DOCUMENT.read_text(), text))
+        print(f"wrote {DOCUMENT}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
