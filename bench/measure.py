@@ -28,6 +28,7 @@ from hil.lab.virtual import VirtualBoard  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "performance.md"
 ONE = "v4l2-vivid-video0/anonymous/capture/steady"
+NODE = "/dev/video0"
 OTHER = "v4l2-vivid-video0/shared-anonymous/capture/steady"
 GIGANTIC = "v4l2-vivid-video0/hugetlb-1g-private/capture/steady"
 TWO_HUNDRED = "video0/ or video1/ or (video0-prepare/ and memfd)"
@@ -202,7 +203,8 @@ def one(job: Job) -> Iterator[Figure]:
         own.append(a)
         whole.append(b)
     job.say("the C program and v4l2-compliance in a guest of their own")
-    found = guest.measure(ready, place, "/dev/video0", job.turns, job.runs)
+    place = job.place("yardstick")
+    found = guest.measure(ready, place, NODE, job.turns, job.runs, compliance=True)
     command = "cell /dev/video0 TURNS   # bench/cell.c"
     full = [statistics.median(turns) / 1000 for turns in found.cell]
     bare = [statistics.median(turns) / 1000 for turns in found.bare]
@@ -285,35 +287,51 @@ def claims(job: Job) -> Iterator[Figure]:
         'cpu-emulated = "max"': 'cpu-emulated = "max"',
     }
     board = boards.load("virtual-x86")
+    ready = {}
     for name, text in variants.items():
-        folder = job.place("variant")
-        ready = lab.get(lab.board(folder, QUICK_CPU, text), job.kernel)
-        ready.start(place / "console.log").close()
-        own, gigantic = [], []
-        for i in range(job.runs):
+        job.say(f"a snapshot {name}")
+        ready[name] = lab.get(lab.board(job.place("variant"), QUICK_CPU, text), job.kernel)
+        ready[name].start(place / "console.log").close()
+    own: dict[str, list[float]] = {name: [] for name in variants}
+    gigantic: dict[str, list[float]] = {name: [] for name in variants}
+    bare: dict[str, list[float]] = {}
+    for i in range(job.runs):  # in turn, so that a busy while of the machine hits all of them
+        for name, variant in ready.items():
             job.say(f"{name} {i + 1}/{job.runs}")
-            own.append(of_one(alternating(job, ready, place, job.turns))[0])
-            found = lab.cells(ready, [ONE, GIGANTIC] * 3, place / "console.log")
-            gigantic.append(of_one(found, GIGANTIC)[0])
-        beside_ = "" if name == "as it is" else "claim-cell-as it is"
-        yield figure(f"claim-cell-{name}", f"a cell, {name}", "ms", own, beside=beside_)
-        beside_ = beside_ and "claim-1g-as it is"
-        yield figure(f"claim-1g-{name}", f"hugetlb-1g-private, {name}", "ms", gigantic,
-                     beside=beside_)  # fmt: skip
+            own[name].append(of_one(alternating(job, variant, place, job.turns))[0])
+            found = lab.cells(variant, [ONE, GIGANTIC] * 3, place / "console.log")
+            gigantic[name].append(of_one(found, GIGANTIC)[0])
+    for name, variant in ready.items():
+        job.say(f"the C program {name}")
+        folder = job.place("yardstick")
+        turns = guest.measure(variant, folder, NODE, job.turns, job.runs, compliance=False)
+        bare[name] = [statistics.median(times) / 1000 for times in turns.bare]
+    for key, what, times_of in (
+        ("cell", "a cell", own),
+        ("1g", "hugetlb-1g-private", gigantic),
+        ("bare", "C program: open, touch, queue, close", bare),
+    ):
+        for name in variants:
+            beside_ = "" if name == "as it is" else f"claim-{key}-as it is"
+            yield figure(f"claim-{key}-{name}", f"{what}, {name}", "ms", times_of[name],
+                         beside=beside_)  # fmt: skip
     cold = lab.get(board, job.kernel, cold=True)
     packed = lab.get(board, job.kernel, cold=True)
     packed.boot = packed.boot._replace(kernel=packed.kernel.vmlinuz)
     full = lab.get(lab.board(place, QUICK_CPU, 'cpu-emulated = "max"'), job.kernel, cold=True)
-    for key, name, ready in (
-        ("elf", "cold start, as it is", cold),
-        ("bzimage", "cold start of the bzImage", packed),
-        ("max", 'cold start, cpu-emulated = "max"', full),
+    boards_ = {"elf": cold, "bzimage": packed, "max": full}
+    seconds: dict[str, list[float]] = {key: [] for key in boards_}
+    for i in range(job.runs):
+        for key, variant in boards_.items():
+            job.say(f"cold start, {key} {i + 1}/{job.runs}")
+            seconds[key].append(lab.start(variant, ONE, place / "console.log").first_cell)
+    for key, title in (
+        ("elf", "cold start, as it is"),
+        ("bzimage", "cold start of the bzImage"),
+        ("max", 'cold start, cpu-emulated = "max"'),
     ):
-        seconds = []
-        for i in range(job.runs):
-            job.say(f"{name} {i + 1}/{job.runs}")
-            seconds.append(lab.start(ready, ONE, place / "console.log").first_cell)
-        yield figure(f"claim-{key}", name, "s", seconds, beside="" if key == "elf" else "claim-elf")
+        beside_ = "" if key == "elf" else "claim-elf"
+        yield figure(f"claim-{key}", title, "s", seconds[key], beside=beside_)
 
 
 PARTS: dict[str, tuple[str, Callable[[Job], Iterator[Figure]]]] = {

@@ -45,7 +45,7 @@ def figure(value: Mapping[str, Any]) -> Figure:
 def number(value: float, unit: str) -> str:
     """For people: ``"0.26 s"``, ``"12.3 ms"``, ``"101 MB"``."""
     if unit == "":
-        return f"{value:g}"
+        return f"{value:.3g}"
     size = abs(value)
     places = 0 if size >= 100 else 1 if size >= 10 else 2
     return f"{value:.{places}f} {unit}"
@@ -74,9 +74,9 @@ def met(one: Figure, figures: Mapping[str, Figure]) -> bool | None:
 def row(one: Figure, figures: Mapping[str, Figure]) -> list[str]:
     """A table row: what, median, smallest to largest, runs, ratio, target."""
     low, high = min(one.values), max(one.values)
-    spread = "" if len(one.values) == 1 else f"{number(low, '').strip()} .. {number(high, '')}"
-    if spread and one.unit:
-        spread = f"{number(low, one.unit).removesuffix(' ' + one.unit)} .. {number(high, one.unit)}"
+    spread = f"{number(low, one.unit).partition(' ')[0]} .. {number(high, one.unit)}"
+    if len(one.values) == 1:
+        spread = ""
     found = ratio(one, figures)
     shown = ""
     if found is not None:

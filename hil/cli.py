@@ -15,7 +15,7 @@ from hil.errors import HilError
 
 _EXITS = """\
 exit status: 0 every verdict as it must be or known; 1 a bad verdict; 2 usage, configuration or
-missing parts; 3 the run could not be completed; 130 interrupted"""
+missing parts, or interrupted; 3 the run could not be completed"""
 _SPECS = """\
 kernels (SPEC):
   debian:6.12           the newest release of that series in any suite of the mirror
@@ -234,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         with suppress(OSError):
             print("hil: interrupted", file=sys.stderr)
-        return 130
+        return 2
     return status
 
 

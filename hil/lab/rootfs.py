@@ -12,6 +12,7 @@ import importlib.metadata
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -41,6 +42,7 @@ _OURS = ("hil", "fixtures", "conftest.py", "pyproject.toml", "tests/hw", "lab-co
 _LEFT_OUT = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info",
              "usr/share/python3/runtime.d", "usr/lib/x86_64-linux-gnu/gconv")  # fmt: skip
 _KEPT = 4  # images of earlier states of the project
+_IN_USE_SECONDS = 86400  # a run that started with an older image may still need it
 _LOADERS = {"x86_64": "lib64/ld-linux-x86-64.so.2"}
 _TRIPLETS = {"x86_64": "x86_64-linux-gnu"}
 _DEBIAN = {"x86_64": "amd64"}
@@ -113,7 +115,8 @@ def _build(root: GuestRoot) -> None:
     shutil.rmtree(image.with_suffix(".tree"), ignore_errors=True)
     images = sorted(image.parent.glob(f"{root.arch}-*.squashfs"), key=lambda p: p.stat().st_mtime)
     for old in images[:-_KEPT]:
-        old.unlink(missing_ok=True)
+        if time.time() - old.stat().st_mtime > _IN_USE_SECONDS:
+            old.unlink(missing_ok=True)
 
 
 def _compile_closure(root: GuestRoot) -> None:

@@ -88,6 +88,7 @@ def _judge_cells(
     with guest:
         chosen = select(guest, options.keywords, options.marks)
         if not chosen:
+            folder.discard()
             raise _nothing_chosen(guest, options)
         done = folder.done()
         left = [cell for cell in chosen if cell not in done]

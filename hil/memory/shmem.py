@@ -187,7 +187,9 @@ def _tmpfs_file(bench: Bench, kind: str, length: int) -> int:
             root = os.open(bench.directory(kind), os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        fd = os.open(f"hil-{os.getpid()}", flags, 0o600, dir_fd=root)
+        name = f"hil-{os.getpid()}"
+        fd = os.open(name, flags, 0o600, dir_fd=root)
+        os.unlink(name, dir_fd=root)  # nothing is left behind, however this process ends
         os.ftruncate(fd, length)
         return fd
     finally:

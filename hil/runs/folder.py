@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -178,6 +179,17 @@ class RunFolder:
         meta = {**self.read_meta(), **changes}
         self.write_meta(meta)
         return meta
+
+    def discard(self) -> None:
+        """Remove a run in which nothing was judged; ``latest`` goes back to the run before."""
+        if self.scan().records:
+            return
+        shutil.rmtree(self.path, ignore_errors=True)
+        before = newest(self.path.parent)
+        if before:
+            RunFolder(before[0])._point_latest()
+        else:
+            (self.path.parent / LATEST).unlink(missing_ok=True)
 
     def scan(self) -> journals.Contents:
         """The journal, the cell in flight, and torn lines; empty before the first record."""

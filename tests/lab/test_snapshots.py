@@ -53,7 +53,7 @@ def test_neither_a_damaged_snapshot_is_used_nor_a_half_made_one(
     hil = started(*arguments)
     half = folder.with_name(f".{name}.new.{hil.process.pid}")
     hil.until((half / "state").exists)
-    assert hil.interrupt() == 130
+    assert hil.interrupt() == 2
     assert BOOTING in hil.output
     assert "Traceback" not in hil.output
     assert hil.guests

@@ -102,8 +102,8 @@ _CELL = "v4l2-vivid-video0/anonymous/capture/steady"
         ("not-applicable", 0, True, 125),
         ("no-rule", 1, True, 125),
         ("harness-error", 1, True, 125),
-        ("", 2, True, 125),
-        ("ok", 130, True, 255),
+        ("", 2, True, 255),
+        ("", 3, True, 125),
         ("ok", 0, False, 125),
     ],
 )

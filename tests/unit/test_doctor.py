@@ -96,7 +96,7 @@ def test_lacking_programs_come_with_their_packages(monkeypatch: pytest.MonkeyPat
     console = Console(width=200)
     with console.capture() as text:
         assert doctor.report(console) == 2
-    assert "lacking: QEMU, mksquashfs, depmod, dpkg-deb, tar, setpriv, zstd" in text.get()
+    assert "lacking: QEMU, mksquashfs, depmod, dpkg-deb, tar, setpriv, xz, zstd" in text.get()
 
 
 def test_too_little_memory_and_disk(monkeypatch: pytest.MonkeyPatch) -> None:
