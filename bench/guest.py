@@ -31,9 +31,12 @@ ready
 mkdir -p /run/tools
 mount -t squashfs -o ro /dev/vdb /run/tools
 for d in proc sys dev tmp; do mount --bind /$d /run/tools/$d; done
+for file in /sys/devices/system/cpu/cpu*/online; do
+	n=${file%/online}
+	[ "${n##*cpu}" -lt "$CPUS" ] || echo 0 >"$file"
+done
 port=/dev/virtio-ports/org.hil.control
 {
-	echo "node $NODE"
 	for i in $($b seq $RUNS); do echo "cell $(/bench/cell $NODE $TURNS 2>&1)"; done
 	for i in $($b seq $RUNS); do echo "bare $(/bench/cell $NODE $TURNS bare 2>&1)"; done
 	for i in $($b seq $COMPLIANCE); do
@@ -84,6 +87,7 @@ def measure(
     if _ENTER not in init or _SUITE not in start:
         raise RuntimeError("init.sh and start.sh have changed: bench/guest.py must follow")
     values = f"NODE={node} TURNS={turns} RUNS={runs} COMPLIANCE={runs if compliance else 0}\n"
+    values += f"CPUS={virtual.machine.cpus_for_cells}\n"  # as many as the cells have
     ours = start.partition(_SUITE)[0] + values + _OWN
     cpio.pack(
         {

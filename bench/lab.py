@@ -21,6 +21,8 @@ from hil.lab.virtual import VirtualBoard
 from hil.runs.journal import Journal, Record
 
 HIL = Path(sys.executable).with_name("hil")
+MARKS = "hw and not slow"
+"""What `hil run` collects when nothing else is said."""
 CELL_SECONDS = 60.0
 
 
@@ -28,7 +30,7 @@ class Run(NamedTuple):
     """A finished `hil run`."""
 
     wall: float
-    status: int
+    folder: Path
     meta: dict[str, Any]
     records: list[Record]
 
@@ -42,12 +44,12 @@ def hil_run(out: Path, *arguments: str) -> Run:
         check=False,
     )  # fmt: skip
     wall = time.monotonic() - began
-    if done.returncode not in (0, 1):
+    if done.returncode not in (0, 1) or "Traceback" in done.stdout:
         raise RuntimeError(f"hil run {' '.join(arguments)} ended with {done.returncode}:\n"
                            f"{done.stdout[-2000:]}")  # fmt: skip
     folder = (out / "latest").resolve()
     records = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
-    return Run(wall, done.returncode, json.loads((folder / "run.json").read_text()), records)
+    return Run(wall, folder, json.loads((folder / "run.json").read_text()), records)
 
 
 def board(folder: Path, old: str = "", new: str = "", more: str = "") -> Board:
@@ -155,7 +157,7 @@ def lost(virtual: VirtualBoard, names: Sequence[str], folder: Path, timeout: flo
 
 def get(board_: Board, kernel: str, *, cold: bool = False) -> VirtualBoard:
     """The board with a kernel, ready to be started."""
-    return VirtualBoard(board_, kernels.get(kernel), cold=cold)
+    return VirtualBoard(board_, kernels.get(kernel), cold=cold, marks=MARKS)
 
 
 @contextlib.contextmanager

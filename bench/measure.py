@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import platform
@@ -14,17 +15,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench import beside, guest, lab, page  # noqa: E402
+from bench.neighbours import Neighbours  # noqa: E402
 from bench.page import Figure  # noqa: E402
 from hil.errors import HilError  # noqa: E402
 from hil.lab import board as boards  # noqa: E402
 from hil.lab import cache, initramfs, kernels, ram, rootfs, snapshot, virtual  # noqa: E402
+from hil.lab.runner import finish  # noqa: E402
 from hil.lab.virtual import VirtualBoard  # noqa: E402
+from hil.runs.folder import RunFolder  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "performance.md"
 ONE = "v4l2-vivid-video0/anonymous/capture/steady"
@@ -33,7 +39,10 @@ OTHER = "v4l2-vivid-video0/shared-anonymous/capture/steady"
 GIGANTIC = "v4l2-vivid-video0/hugetlb-1g-private/capture/steady"
 TWO_HUNDRED = "video0/ or video1/ or (video0-prepare/ and memfd)"
 LOSING = ("panic", "vanish", "spin", "stuck", "freeze")
-QUICK_CPU = 'cpu-emulated = "max,-erms,-fsrm,-la57"'
+
+
+Given = ParamSpec("Given")
+Value = TypeVar("Value")
 
 
 class Job(NamedTuple):
@@ -44,6 +53,13 @@ class Job(NamedTuple):
     turns: int
     folder: Path
     say: Callable[[str], None]
+    neighbours: Neighbours
+
+    def alone(
+        self, work: Callable[Given, Value], *these: Given.args, **those: Given.kwargs
+    ) -> Value:
+        """Do the work while this machine runs no other guest."""
+        return self.neighbours.undisturbed(lambda: work(*these, **those))
 
     def place(self, name: str) -> Path:
         """A new folder."""
@@ -68,7 +84,8 @@ def starts(job: Job) -> Iterator[Figure]:
         seconds, walls = [], []
         for i in range(job.runs):
             job.say(f"{title} {i + 1}/{job.runs}")
-            run = lab.hil_run(place, "--kernel", job.kernel, "-k", choice, *flags)
+            arguments = ("--kernel", job.kernel, "-k", choice, *flags)
+            run = job.alone(lab.hil_run, place, *arguments)
             first = run.meta["starts"][0]
             if first["how"] != how:
                 raise RuntimeError(f"the guest started {first['how']}, not {how}")
@@ -77,7 +94,9 @@ def starts(job: Job) -> Iterator[Figure]:
         command = " ".join(["hil run", *flags, "-k", choice])
         yield figure(f"start-{how}", title, "s", seconds, target=target, command=command,
                      beside="virtme-first")  # fmt: skip
-        yield figure(f"run-{how}", f"a whole `{command}`", "s", walls, beside="virtme-whole")
+        overhead = [wall - second for wall, second in zip(walls, seconds, strict=True)]
+        yield figure(f"rest-{how}", f"the rest of `{command}`", "s", overhead)
+        yield figure(f"run-{how}", f"the whole of `{command}`", "s", walls, beside="virtme-whole")
 
 
 def virtme(job: Job) -> Iterator[Figure]:
@@ -92,7 +111,7 @@ def virtme(job: Job) -> Iterator[Figure]:
     beside.install()
     while len(first) < job.runs and failed <= 2 * job.runs:
         job.say(f"virtme-ng {len(first) + 1}/{job.runs}")
-        run = beside.run(kernel.vmlinuz, cpus, place)
+        run = job.alone(beside.run, kernel.vmlinuz, cpus, place)
         if run.first_command is None:
             (place / f"failed-{failed}.txt").write_text(run.output)
             failed += 1
@@ -108,6 +127,11 @@ def virtme(job: Job) -> Iterator[Figure]:
         yield figure("virtme-failed", "virtme-ng guests that never came to it", "", [failed])
 
 
+def lost_once(job: Job, ready: VirtualBoard, order: list[str]) -> list[lab.Lost]:
+    """One run with cells that cost their guests, in a folder of its own."""
+    return lab.lost(ready, order, job.place("lost-run"), 1.0)
+
+
 def losses(job: Job) -> Iterator[Figure]:
     """From the verdict on a cell that cost its guest to the begin of the next."""
     place = job.place("lost")
@@ -121,8 +145,7 @@ def losses(job: Job) -> Iterator[Figure]:
     for i in range(job.runs):
         job.say(f"guests that crash and hang {i + 1}/{job.runs}")
         order = [f"{cell}/{name}" for name in (*LOSING, "steady")]
-        folder = job.place("lost-run")
-        for one in lab.lost(ready, order, folder, 1.0):
+        for one in job.alone(lost_once, job, ready, order):
             times[one.cell.rpartition("/")[2]].append(one)
     titles = {
         "panic": "after a panic",
@@ -148,7 +171,8 @@ def cells(job: Job) -> Iterator[Figure]:
     runs = []
     for i in range(job.runs + 1):
         job.say(f"200 cells {i}/{job.runs}" if i else "200 cells, to warm up")
-        runs.append(lab.hil_run(place, "--kernel", job.kernel, "-k", TWO_HUNDRED))
+        arguments = ("--kernel", job.kernel, "-k", TWO_HUNDRED)
+        runs.append(job.alone(lab.hil_run, place, *arguments))
     runs = runs[1:]
     count = len(runs[0].records)
     scale = 200 / count
@@ -161,12 +185,12 @@ def cells(job: Job) -> Iterator[Figure]:
                  [run.wall / count * 1000 for run in runs])  # fmt: skip
     medians = [statistics.median(r["seconds"] for r in run.records) * 1000 for run in runs]
     yield figure("cell-median", "the median cell of a run", "ms", medians)
-    overhead = [
-        run.wall - sum(s["seconds"] for s in run.meta["starts"]) - seconds
-        for run, seconds in zip(runs, judged, strict=True)
-    ]
-    yield figure("host-overhead", "neither start nor cell: the host's part, reports included", "s",
-                 overhead)  # fmt: skip
+    reports = []
+    for run in runs:
+        began = time.monotonic()
+        finish(RunFolder(run.folder), Console(file=io.StringIO()))
+        reports.append(time.monotonic() - began)
+    yield figure("reports", "JUnit, HTML and matrix of such a run", "s", reports)
     each: dict[str, list[float]] = {}
     for run in runs:
         for record in run.records:
@@ -178,7 +202,7 @@ def cells(job: Job) -> Iterator[Figure]:
 
 def alternating(job: Job, ready: VirtualBoard, place: Path, turns: int) -> lab.Cells:
     """The cell under measurement, every other one another: pytest runs none twice in a row."""
-    return lab.cells(ready, [ONE, OTHER] * turns, place / "console.log")
+    return job.alone(lab.cells, ready, [ONE, OTHER] * turns, place / "console.log")
 
 
 def of_one(found: lab.Cells, name: str = ONE) -> tuple[float, float]:
@@ -188,6 +212,12 @@ def of_one(found: lab.Cells, name: str = ONE) -> tuple[float, float]:
         statistics.median(found.own[i] for i in mine) * 1000,
         statistics.median(found.whole[i] for i in mine) * 1000,
     )
+
+
+def yardstick(job: Job, ready: VirtualBoard, *, compliance: bool) -> guest.Yardstick:
+    """The C program, and v4l2-compliance, in a guest of their own."""
+    return job.alone(lambda: guest.measure(ready, job.place("yardstick"), NODE, job.turns, job.runs,
+                                           compliance=compliance))  # fmt: skip
 
 
 def one(job: Job) -> Iterator[Figure]:
@@ -203,8 +233,7 @@ def one(job: Job) -> Iterator[Figure]:
         own.append(a)
         whole.append(b)
     job.say("the C program and v4l2-compliance in a guest of their own")
-    place = job.place("yardstick")
-    found = guest.measure(ready, place, NODE, job.turns, job.runs, compliance=True)
+    found = yardstick(job, ready, compliance=True)
     command = "cell /dev/video0 TURNS   # bench/cell.c"
     full = [statistics.median(turns) / 1000 for turns in found.cell]
     bare = [statistics.median(turns) / 1000 for turns in found.bare]
@@ -227,7 +256,7 @@ def boot(job: Job) -> Iterator[Figure]:
     found = []
     for i in range(job.runs):
         job.say(f"stages of a cold start {i + 1}/{job.runs}")
-        found.append(lab.start(cold, ONE, place / "console.log"))
+        found.append(job.alone(lab.start, cold, ONE, place / "console.log"))
     for stage, title in (
         ("imported", "guest uptime: pytest and the suite imported"),
         ("configured", "guest uptime: drivers there, nodes found"),
@@ -237,7 +266,9 @@ def boot(job: Job) -> Iterator[Figure]:
     yield figure("cold-ready", "QEMU start to collected", "s", [s.ready for s in found])
     warm = lab.get(board, job.kernel)
     warm.start(place / "console.log").close()
-    found = [lab.start(warm, ONE, place / "console.log") for _ in range(max(job.runs, 5))]
+    found = [
+        job.alone(lab.start, warm, ONE, place / "console.log") for _ in range(max(job.runs, 5))
+    ]
     yield figure("restored", "QEMU start to restored", "s", [s.ready for s in found])
     yield figure("restored-first", "QEMU start to first cell, restored", "s",
                  [s.first_cell for s in found])  # fmt: skip
@@ -271,8 +302,7 @@ def building(job: Job, board: boards.Board, cold: VirtualBoard) -> Iterator[Figu
         timed("initramfs", lambda: initramfs.get(board, cold.kernel, root, [], ()))
         timed("file systems", lambda: [ram.filesystem(p, root) for p in cold.machine.pmem])
         anew = lab.get(board, job.kernel)
-        with timed("snapshot, the boot included", lambda: anew.start(place / "console.log")):
-            pass
+        timed("snapshot, boot included", lambda: anew.start(place / "console.log")).close()
     for name, seconds in times.items():
         yield figure(f"build-{name}", f"making: {name}", "s", [seconds])
 
@@ -280,17 +310,20 @@ def building(job: Job, board: boards.Board, cold: VirtualBoard) -> Iterator[Figu
 def claims(job: Job) -> Iterator[Figure]:
     """What each of the measures brings: the same without it."""
     place = job.place("claims")
-    variants = {
-        "as it is": QUICK_CPU,
-        "with ERMS and FSRM": 'cpu-emulated = "max,-la57"',
-        "with LA57": 'cpu-emulated = "max,-erms,-fsrm"',
-        'cpu-emulated = "max"': 'cpu-emulated = "max"',
-    }
     board = boards.load("virtual-x86")
+    assert board.machine is not None
+    model = f'cpu-emulated = "{board.machine.cpu_emulated}"'
+    cpus = f"cpus-for-cells = {board.machine.cpus_for_cells}"
+    variants = {
+        "as it is": ("", ""),
+        "with ERMS and FSRM": (model, model.replace(",-erms,-fsrm", "")),
+        "with LA57": (model, model.replace(",-la57", "")),
+        "with all CPUs": (cpus, f"cpus-for-cells = {board.machine.cpus}"),
+    }
     ready = {}
-    for name, text in variants.items():
+    for name, (old, new) in variants.items():
         job.say(f"a snapshot {name}")
-        ready[name] = lab.get(lab.board(job.place("variant"), QUICK_CPU, text), job.kernel)
+        ready[name] = lab.get(lab.board(job.place("variant"), old, new), job.kernel)
         ready[name].start(place / "console.log").close()
     own: dict[str, list[float]] = {name: [] for name in variants}
     gigantic: dict[str, list[float]] = {name: [] for name in variants}
@@ -299,12 +332,12 @@ def claims(job: Job) -> Iterator[Figure]:
         for name, variant in ready.items():
             job.say(f"{name} {i + 1}/{job.runs}")
             own[name].append(of_one(alternating(job, variant, place, job.turns))[0])
-            found = lab.cells(variant, [ONE, GIGANTIC] * 3, place / "console.log")
+            console = place / "console.log"
+            found = job.alone(lab.cells, variant, [ONE, GIGANTIC] * 3, console)
             gigantic[name].append(of_one(found, GIGANTIC)[0])
     for name, variant in ready.items():
         job.say(f"the C program {name}")
-        folder = job.place("yardstick")
-        turns = guest.measure(variant, folder, NODE, job.turns, job.runs, compliance=False)
+        turns = yardstick(job, variant, compliance=False)
         bare[name] = [statistics.median(times) / 1000 for times in turns.bare]
     for key, what, times_of in (
         ("cell", "a cell", own),
@@ -318,13 +351,15 @@ def claims(job: Job) -> Iterator[Figure]:
     cold = lab.get(board, job.kernel, cold=True)
     packed = lab.get(board, job.kernel, cold=True)
     packed.boot = packed.boot._replace(kernel=packed.kernel.vmlinuz)
-    full = lab.get(lab.board(place, QUICK_CPU, 'cpu-emulated = "max"'), job.kernel, cold=True)
+    full = lab.get(lab.board(place, model, 'cpu-emulated = "max"'), job.kernel, cold=True)
     boards_ = {"elf": cold, "bzimage": packed, "max": full}
     seconds: dict[str, list[float]] = {key: [] for key in boards_}
     for i in range(job.runs):
         for key, variant in boards_.items():
             job.say(f"cold start, {key} {i + 1}/{job.runs}")
-            seconds[key].append(lab.start(variant, ONE, place / "console.log").first_cell)
+            console = place / "console.log"
+            found_ = job.alone(lab.start, variant, ONE, console)
+            seconds[key].append(found_.first_cell)
     for key, title in (
         ("elf", "cold start, as it is"),
         ("bzimage", "cold start of the bzImage"),
@@ -394,6 +429,9 @@ def parser() -> argparse.ArgumentParser:
                      help="how often each thing is measured (default: 5)")  # fmt: skip
     top.add_argument("--turns", metavar="N", type=int, default=100,
                      help="how often a cell runs in one guest (default: 100)")  # fmt: skip
+    top.add_argument("--patience", metavar="S", type=float, default=900.0,
+                     help="how long to wait, all in all, for other guests to end, and to repeat "
+                     "what they disturbed (default: 900)")  # fmt: skip
     top.add_argument("--json", metavar="FILE", type=Path,
                      help="keep the figures; parts that FILE has already and that are not "
                      "measured now stay")  # fmt: skip
@@ -416,7 +454,9 @@ def main() -> int:
     try:
         result["machine"] = machine(options.kernel)
         with tempfile.TemporaryDirectory(prefix="bench-", dir=cache.root()) as folder:
-            job = Job(options.kernel, options.runs, options.turns, Path(folder), say)
+            neighbours = Neighbours(options.patience, say)
+            neighbours.start()
+            job = Job(options.kernel, options.runs, options.turns, Path(folder), say, neighbours)
             for name in chosen:
                 say(PARTS[name][0])
                 result["parts"][name] = [one.as_dict() for one in PARTS[name][1](job)]
@@ -429,6 +469,8 @@ def main() -> int:
         return 130
     text = rendered(result)
     print(text)
+    if neighbours.spoilt:
+        print(f"{neighbours.spoilt} measurements had another guest beside them", file=sys.stderr)
     if options.write:
         DOCUMENT.write_text(page.replaced(DOCUMENT.read_text(), text))
         print(f"wrote {DOCUMENT}", file=sys.stderr)

@@ -94,6 +94,10 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="seconds until a cell counts as hanging (default: 10)",
     )  # fmt: skip
     run.add_argument(
+        "--jobs", metavar="N", type=_count, default=0,
+        help="guests side by side (default: as many as cores and memory allow)",
+    )  # fmt: skip
+    run.add_argument(
         "--cold", action="store_true", help="boot, and neither use nor make a snapshot"
     )
     run.set_defaults(run=_run)
@@ -128,6 +132,12 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number from 1 to 64")
+    return int(text)
+
+
 def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
@@ -147,6 +157,7 @@ def _run(options: argparse.Namespace) -> int:
             board=options.board, kernel=kernel, modules=tuple(options.module),
             keywords=options.keywords, marks=marks, out=options.out,
             resume=options.resume, cell_timeout=options.cell_timeout, cold=options.cold,
+            jobs=options.jobs,
         )  # fmt: skip
         try:
             status = runner.run(chosen, ["hil", *sys.argv[1:]], console, own_kernel=asked)

@@ -56,6 +56,8 @@ class Machine:
     cpu_emulated: str = "max"
     """The same under TCG, where some features cost more than they bring."""
     cpus: int = 2
+    cpus_for_cells: int = 2
+    """CPUs that stay online when the guest is up; with fewer, more guests run side by side."""
     dimms: tuple[Dimm, ...] = ()
     pmem: tuple[Pmem, ...] = ()
     devices: tuple[str, ...] = ()

@@ -87,7 +87,7 @@ def _tables(board: Board, arguments: Sequence[str]) -> dict[str, str]:
         mounts.append(f"pmem{i} {pmem.filesystem} {pmem.mount or '-'} {options}\n")
     return {
         "mounts": "".join(mounts),
-        "pytest-arguments": " ".join(arguments) + "\n",
+        "pytest-arguments": "".join(f"{argument}\n" for argument in arguments),
         "board.toml": board.text,
         "modprobe.conf": "".join(
             f"options {name} {options}\n" for name, options in board.guest.module_options.items()

@@ -154,6 +154,11 @@ class Vm:
         """Whether the process is still there."""
         return self._process.poll() is None
 
+    def terminate(self) -> None:
+        """Make the process end at once; whoever uses this object notices and calls `kill`."""
+        with contextlib.suppress(OSError):
+            self._process.kill()
+
     def end(self) -> int | None:
         """How QEMU ended; None while it runs.
 

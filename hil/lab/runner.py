@@ -16,6 +16,7 @@ from rich.console import Console
 from hil.errors import HilError
 from hil.lab import board as boards
 from hil.lab import cache, kernels
+from hil.lab.expression import Expression
 from hil.lab.progress import Line
 from hil.lab.supervisor import IncompleteError, Supervisor, select
 from hil.lab.virtual import Guest, VirtualBoard
@@ -43,6 +44,8 @@ class Options(NamedTuple):
     resume: str = ""
     cell_timeout: float = DEADLINE
     cold: bool = False
+    jobs: int = 0
+    """Guests side by side; 0 is as many as the machine allows."""
 
 
 def run(
@@ -66,7 +69,12 @@ def run(
         kernel = kernels.get(options.kernel, say=line)
         line(f"preparing {board.name} for {kernel.release}")
         virtual = VirtualBoard(
-            board, kernel, [Path(m) for m in options.modules], cold=options.cold, say=line
+            board,
+            kernel,
+            [Path(m) for m in options.modules],
+            cold=options.cold,
+            marks=_collected(options.marks),
+            say=line,
         )
         resumed = folder is not None
         if folder is None:
@@ -104,7 +112,7 @@ def _judge_cells(
                 virtual, journal, folder.console, progress, options.cell_timeout
             )
             try:
-                supervisor.run(guest, left)
+                supervisor.run(guest, left, options.jobs or virtual.jobs(len(left)))
                 status = "complete"
             except IncompleteError as error:
                 note = f"{error}\nGo on with: {_resume(folder, options)}"
@@ -123,6 +131,15 @@ def _judge_cells(
     if status == "interrupted":
         raise KeyboardInterrupt
     return folder.exit_code()
+
+
+def _collected(marks: str) -> str:
+    """What a guest that boots for this run alone need collect."""
+    try:
+        slow = not marks or Expression(marks).holds(lambda name: name in ("hw", "slow"))
+    except ValueError:
+        slow = True  # `select` will say what is wrong with it
+    return "hw" if slow else "hw and not slow"
 
 
 def _nothing_chosen(guest: Guest, options: Options) -> HilError:

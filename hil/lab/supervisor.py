@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -60,21 +62,65 @@ class Supervisor:
         self.watcher, self.timeout = watcher, timeout
         self.starts: list[dict[str, Any]] = []
         """How each guest was started and what it cost: how, seconds to the first cell."""
+        self.stopping = False
+        """Set when the run ends early: guests are killed, and nothing is said of their cells."""
         self._second_chance: set[str] = set()
+        self._guests: set[Guest] = set()
+        self._lock = threading.RLock()
 
-    def run(self, first: Guest, cells: Iterable[str]) -> None:
-        """Run ``cells``, beginning in the guest ``first``; IncompleteError when it cannot go on."""
+    def run(self, first: Guest, cells: Iterable[str], jobs: int = 1) -> None:
+        """Run ``cells``, beginning in the guest ``first``; IncompleteError when it cannot go on.
+
+        ``jobs`` guests run side by side, each with its share of the cells and a console of its own.
+        """
+        whole = list(dict.fromkeys(cells))
+        jobs = max(1, min(jobs, len(whole)))
+        if jobs == 1:
+            self._work(first, whole, self.console)
+            return
+        consoles = [self.console, *(_sibling(self.console, i) for i in range(2, jobs + 1))]
+        with ThreadPoolExecutor(jobs, "guest") as pool:
+            parts = [
+                pool.submit(self._work, None if i else first, whole[i::jobs], consoles[i])
+                for i in range(jobs)
+            ]
+            try:
+                for part in as_completed(parts):
+                    part.result()
+            except BaseException:
+                self._stop()
+                raise
+
+    def _enlist(self, guest: Guest) -> bool:
+        """Remember a guest that is to be ended when the run ends early; False when it has."""
+        with self._lock:
+            self._guests.add(guest)
+            return not self.stopping
+
+    def _stop(self) -> None:
+        """End every guest; the threads that drive them come to their end by that."""
+        with self._lock:
+            self.stopping = True
+            for guest in self._guests:
+                guest.vm.terminate()
+
+    def _work(self, first: Guest | None, cells: Iterable[str], console: Path) -> None:
+        """One guest after the other until ``cells`` are done."""
         left = dict.fromkeys(cells)
-        guest: Guest | None = first
+        guest = first
         fruitless = 0
         try:
-            while left:
+            while left and not self.stopping:
                 if guest is None:
-                    guest = self._start()
+                    guest = self._start(console)
                 with guest:
                     drive = _Drive(self, guest, left)
-                    drive.run()
+                    if self._enlist(guest):
+                        drive.run()
+                self._guests.discard(guest)
                 guest = None
+                if self.stopping:
+                    return
                 fruitless = 0 if drive.judged else fruitless + 1
                 if fruitless >= _FRUITLESS:
                     raise IncompleteError(
@@ -87,16 +133,27 @@ class Supervisor:
             if guest is not None:
                 guest.close()
 
-    def _start(self) -> Guest:
+    def _start(self, console: Path) -> Guest:
         try:
-            return self.board.start(self.console)
+            return self.board.start(console)
         except HilError as error:
             raise IncompleteError(f"the guest cannot be started again: {error}") from error
 
+    def begin(self, cell: str) -> None:
+        """To who watches."""
+        with self._lock:
+            self.watcher.begin(cell)
+
+    def note(self, text: str) -> None:
+        """To who watches."""
+        with self._lock:
+            self.watcher.note(text)
+
     def keep(self, record: Record) -> None:
         """Into the journal, then to who watches."""
-        self.journal.write(record)
-        self.watcher.done(record)
+        with self._lock:
+            self.journal.write(record)
+            self.watcher.done(record)
 
     def again(self, cell: str) -> bool:
         """Whether the cell, which the host spoilt, may have another try: it gets one."""
@@ -174,7 +231,7 @@ class _Drive:
             seconds = time.monotonic() - self.vm.started
             self.supervisor.starts.append({"how": self.guest.how, "seconds": round(seconds, 3)})
             self.guest.how = ""
-        self.supervisor.watcher.begin(cell)
+        self.supervisor.begin(cell)
 
     def _record(self, record: Record) -> bool:
         """Keep the guest's own record of a cell."""
@@ -204,6 +261,8 @@ class _Drive:
 
     def _lost(self) -> None:
         """Judge the cell in which the guest went silent or down."""
+        if self.supervisor.stopping:
+            return
         status = self.vm.end()
         if status is None:
             # The last question: every CPU's stack on the console, by way of unknown_nmi_panic.
@@ -256,7 +315,11 @@ class _Drive:
         )
 
     def _note(self, text: str) -> None:
-        self.supervisor.watcher.note(text)
+        self.supervisor.note(text)
+
+
+def _sibling(console: Path, number: int) -> Path:
+    return console.with_name(f"{console.stem}-{number}{console.suffix}")
 
 
 def _unfit(record: Record) -> bool:

@@ -12,19 +12,25 @@ import shutil
 import signal
 import struct
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hil.errors import HilError, NotCompletedError
-from hil.lab import cache, hosttools, initramfs, kvm, qemu, ram, rootfs, snapshot
+from hil.lab import cache, doctor, hosttools, initramfs, kvm, qemu, ram, rootfs, snapshot
 from hil.lab.board import Board
 from hil.lab.kernels import Kernel
 from hil.lab.modules import Own, check_own
 from hil.lab.qemu import Boot, LostVmError, Vm
 
 BOOT_SECONDS = 120.0
+_PREPARE_SECONDS = 20.0
+_GUEST_MEMORY = 2 << 30
+"""Bytes of memory that a guest dirties at the most, 1 GiB huge page and all."""
+_CELLS_A_GUEST = 20
+"""With fewer cells each, a second guest costs more than it brings."""
 SNAPSHOT_SIZE = 700_000_000
 """Bytes that a snapshot takes, with some to spare."""
 _SHM = Path("/dev/shm")
@@ -80,8 +86,10 @@ class VirtualBoard:
         modules: Sequence[Path] = (),
         *,
         cold: bool = False,
+        marks: str = "hw",
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """``marks`` is what a cold guest is asked to collect; a snapshot always holds all cells."""
         assert board.machine is not None
         self.board, self.machine, self.kernel, self.cold = board, board.machine, kernel, cold
         self.qemu = qemu.version(self.machine.arch)
@@ -90,10 +98,12 @@ class VirtualBoard:
         self.accelerator = "kvm" if works else "tcg,thread=multi"
         self.acceleration = "KVM" if works else f"TCG, as KVM does not serve: {why}"
         self._say = say
+        self._lock = threading.RLock()
         self.root = rootfs.get(self.machine.arch)
+        arguments = ["-m", marks if cold else "hw", *_ARGUMENTS]
         self.boot = Boot(
             kernel=bootable(kernel),
-            initramfs=initramfs.get(board, kernel, self.root, self.own, _ARGUMENTS),
+            initramfs=initramfs.get(board, kernel, self.root, self.own, arguments),
             image=self.root.image,
             command_line=self._command_line(),
             accelerator=self.accelerator,
@@ -119,6 +129,11 @@ class VirtualBoard:
         _clean()
         if self.cold:
             return self._boot(console, _ram_folder())
+        with self._lock:
+            return self._from_snapshot(console)
+
+    def _from_snapshot(self, console: Path) -> Guest:
+        """Restore the snapshot, made first where there is none that can be used."""
         found = snapshot.find(self.key)
         if found is not None:
             with contextlib.suppress(LostVmError, HilError):
@@ -131,6 +146,7 @@ class VirtualBoard:
         said = {"cells": guest.cells, "slow": sorted(guest.slow), "suite": guest.suite,
                 "uptimes": guest.uptimes}  # fmt: skip
         try:
+            self._prepare(guest.vm)
             made = snapshot.save(guest.vm, folder, self.key, said)
             return self._restore(made, console)
         except LostVmError as error:
@@ -144,9 +160,10 @@ class VirtualBoard:
 
     def distrust(self) -> None:
         """A guest of the snapshot came to nothing: the next one is booted."""
-        found = None if self.cold else snapshot.find(self.key)
-        if found is not None:
-            snapshot.drop(found)
+        with self._lock:
+            found = None if self.cold else snapshot.find(self.key)
+            if found is not None:
+                snapshot.drop(found)
 
     def _boot(self, console: Path, folder: Path) -> Guest:
         vm = None
@@ -173,6 +190,14 @@ class VirtualBoard:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
+    def _prepare(self, vm: Vm) -> None:
+        """Bring the guest to the state that the snapshot is to have; LostVmError."""
+        vm.send({"cpus": self.machine.cpus_for_cells})
+        for line in vm.lines(time.monotonic() + _PREPARE_SECONDS):
+            if json.loads(line).get("event") == "prepared":
+                return
+        raise LostVmError("the guest did not take its CPUs offline")
+
     def _restore(self, found: snapshot.Snapshot, console: Path) -> Guest:
         argv = qemu.command(self.machine, self.boot, found.folder, shared=False)
         vm = Vm(argv, console, incoming=True)
@@ -182,6 +207,12 @@ class VirtualBoard:
             vm.kill()
             raise
         return Guest(vm, found.said, "snapshot", None)
+
+    def jobs(self, cells: int) -> int:
+        """How many guests are worth running side by side on this machine for so many cells."""
+        cores = len(os.sched_getaffinity(0)) // self.machine.cpus_for_cells
+        memory = doctor.available_memory() // _GUEST_MEMORY
+        return max(1, min(cores, memory, cells // _CELLS_A_GUEST))
 
     def _command_line(self) -> str:
         own = "console=ttyS0 panic=-1 oops=panic softlockup_panic=1"

@@ -29,7 +29,13 @@ devdax() { # the pmem device $1 (pmemN) becomes a device-dax character device
 	echo "$seed" >/sys/bus/nd/drivers_probe 2>/dev/null || echo "$seed" >/sys/bus/nd/drivers/dax_pmem/bind
 }
 
+warm() { # what Python is about to import comes into the page cache on the other CPU
+	$b cat /opt/site-packages/*/__pycache__/*.pyc /usr/lib/python3.11/__pycache__/*.pyc \
+		/opt/hil/hil/*/__pycache__/*.pyc >/dev/null
+}
+
 ready() { # drivers, file systems and swap; the suite waits for the files drivers and ready
+	warm
 	folder=/lib/modules/$($b uname -r)
 	$b mkdir -p "$folder"
 	$b cp /hil/modules.dep "$folder"
@@ -58,9 +64,10 @@ ready() { # drivers, file systems and swap; the suite waits for the files driver
 ready &
 
 cd /opt/hil || exit
-# shellcheck disable=SC2046
-PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 PYTHONPATH=/opt/hil:/opt/site-packages python3.11 -B -S -m pytest -m hw \
-	$($b cat /hil/pytest-arguments) >/run/hil/pytest.log 2>&1
+set --
+while read -r argument; do set -- "$@" "$argument"; done </hil/pytest-arguments
+PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 PYTHONPATH=/opt/hil:/opt/site-packages \
+	python3.11 -B -S -m pytest "$@" >/run/hil/pytest.log 2>&1
 status=$?
 [ $status -le 1 ] || $b tail -n 60 /run/hil/pytest.log
 echo "{\"event\": \"exit\", \"status\": $status}" >/dev/virtio-ports/org.hil.control
