@@ -180,8 +180,13 @@ def cells(job: Job) -> Iterator[Figure]:
     judged = [sum(record["seconds"] for record in run.records) for run in runs]
     yield figure("cells-whole", "the whole command, for 200 cells", "s",
                  [run.wall * scale for run in runs], target=20.0, command=command)  # fmt: skip
-    yield figure("cells-judged", "the cells alone, for 200", "s", [j * scale for j in judged])
-    yield figure("cell-mean", "the whole command, a cell", "ms",
+    yield figure(
+        "cells-judged",
+        "sum of the own time of 200 cells, in all guests",
+        "s",
+        [j * scale for j in judged],
+    )
+    yield figure("cell-mean", "the whole command, divided by its cells", "ms",
                  [run.wall / count * 1000 for run in runs])  # fmt: skip
     medians = [statistics.median(r["seconds"] for r in run.records) * 1000 for run in runs]
     yield figure("cell-median", "the median cell of a run", "ms", medians)

@@ -233,8 +233,12 @@ def _frames(evidence: Mapping[str, Any], rule: Rule | None) -> list[_Finding]:
         found.append(_Finding(Verdict.STAYED, reason))
     data = _part(evidence, "data")
     wrong = _number(data, "corrupt_bytes")
-    if wrong:
-        found.append(_Finding(Verdict.CORRUPT, f"{wrong} bytes are wrong, expected none"))
+    if data.get("failed"):
+        reason = f"no data arrived: the device gave {data['failed']}"
+        found.append(_Finding(Verdict.CORRUPT, reason))
+    elif wrong:
+        of = f" of {data['bytes']}" if "bytes" in data else ""
+        found.append(_Finding(Verdict.CORRUPT, f"{wrong}{of} bytes are wrong, expected none"))
     if data.get("stale"):
         reason = "the device has other pages than the process, expected the same"
         found.append(_Finding(Verdict.STALE, reason))

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from hil.errors import HilError
 from hil.pinners import v4l2_discovery
-from hil.pinners.base import Node, Pinner, PinResult, Session, Survey
+from hil.pinners.base import Node, Pinner, PinResult, Session, Survey, Transfer
 
-__all__ = ["Node", "PinResult", "Pinner", "Session", "Survey", "discover", "survey"]
+__all__ = ["Node", "PinResult", "Pinner", "Session", "Survey", "Transfer", "discover", "survey"]
 
 _KINDS = (v4l2_discovery.survey,)
 

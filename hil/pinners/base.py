@@ -29,6 +29,17 @@ class PinResult(NamedTuple):
     """Pages pinned besides those of the buffer under test: the other planes of a frame."""
 
 
+class Transfer(NamedTuple):
+    """What the device was made to do with a pinned buffer, and what came of it."""
+
+    sent: bytes
+    """Capture: what the device wrote.  Output: what the process had written into the buffer."""
+    arrived: bytes
+    """Capture: what the process reads in the buffer.  Output: what the device read of it."""
+    how: str
+    """How ``sent`` and ``arrived`` are known, for the evidence: "copied by the G2D and back"."""
+
+
 class Session(ABC):
     """One cell's open node.  A context manager: leaving it ends the life of everything in it."""
 
@@ -40,6 +51,15 @@ class Session(ABC):
     @abstractmethod
     def pin(self, buffer: Buffer) -> PinResult:
         """The call under test.  Its own errno is in the result, never raised."""
+
+    def transfer(self, buffer: Buffer) -> Transfer | None:
+        """Have the device move its data through the buffer, which ``pin`` was given.
+
+        None where nothing can be proven with this driver.  OSError when the device refuses or does
+        not answer in time: then the data never arrived.  Reads and writes the buffer through the
+        process's own mapping, so only where the process may.
+        """
+        return None
 
     @abstractmethod
     def stop(self) -> None:

@@ -16,7 +16,7 @@ from errno import EDEADLK, EOPNOTSUPP, errorcode
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hil.errors import NotApplicableError
-from hil.evidence import counters, frames, log, stuck
+from hil.evidence import counters, data, frames, log, stuck
 from hil.evidence.counters import Pins
 from hil.runs import child
 
@@ -242,6 +242,7 @@ class _Trial(NamedTuple):
         late["unsuitable_pages"] = frames.unsuitable(pinned)
         self.board.stage = HOLD
         self.condition.during(buffer, session)
+        late["data"] = _through_the_device(session, buffer)
         if buffer.settle is not None:
             session.stop()
             buffer.settle()
@@ -255,6 +256,15 @@ class _Trial(NamedTuple):
             }
             pinned = present
         late["moved_pages"] = moved_pages(pinned, frames.entries(buffer.address, buffer.length))
+
+
+def _through_the_device(session: Session, buffer: Buffer) -> Evidence | None:
+    """Whether the bytes arrive; None where this driver cannot prove it."""
+    try:
+        moved = session.transfer(buffer)
+    except OSError as error:
+        return {"failed": f"{_name(error.errno or 0)}: {error.strerror}"}
+    return None if moved is None else {"how": moved.how, **data.compare(moved.sent, moved.arrived)}
 
 
 def _before(session: Session, buffer: Buffer, before: Pins) -> Evidence:

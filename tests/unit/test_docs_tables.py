@@ -60,14 +60,6 @@ def test_outcomes_are_what_the_code_makes_of_verdicts() -> None:
             assert outcome.exit_code([record], {}) == answer[1]
 
 
-def test_the_verdict_that_nothing_gives_yet() -> None:
-    compares = "corrupt_bytes" in (ROOT / "hil/runs/trial.py").read_text() or any(
-        "corrupt_bytes" in path.read_text() for path in (ROOT / "hil/conditions").glob("*.py")
-    )
-    assert ("nothing gives this verdict yet" in flat("docs/verdicts.md")) != compares
-    assert ("no condition compares data yet" in flat("docs/journal.md")) != compares
-
-
 @pytest.mark.parametrize("page", ["README.md", "docs/bisecter.md"])
 def test_exit_codes_are_the_command_lines(page: str) -> None:
     text = " ".join(TEXTS[page].replace("|", " ").split())

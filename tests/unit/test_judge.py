@@ -128,6 +128,12 @@ EXAMPLES: list[tuple[Verdict, str, dict[str, Any], str]] = [
         "12 bytes are wrong",
     ),
     (
+        Verdict.CORRUPT,
+        "anonymous",
+        evidence(data={"failed": "ETIMEDOUT: no frame came"}),
+        "no data arrived: the device gave ETIMEDOUT",
+    ),
+    (
         Verdict.STALE,
         "anonymous",
         evidence(data={"corrupt_bytes": 0, "stale": True}),

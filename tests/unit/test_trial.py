@@ -24,7 +24,7 @@ from hil.evidence.counters import Pins
 from hil.evidence.frames import PAGE
 from hil.memory.base import Buffer, MemoryClass
 from hil.memory.bench import Bench
-from hil.pinners.base import Pinner, PinResult, Session
+from hil.pinners.base import Pinner, PinResult, Session, Transfer
 from hil.runs import child, trial
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="frame numbers need CAP_SYS_ADMIN: run as root")
@@ -59,6 +59,10 @@ class FakeSession(Session):
         result = self.pinner.on_pin()
         return result if isinstance(result, PinResult) else PinResult(self.call, result or 0, 3)
 
+    def transfer(self, buffer: Buffer) -> Transfer | None:
+        found: Transfer | None = self.pinner.on_transfer()
+        return found
+
     def stop(self) -> None:
         self.pinner.calls.append("stop")
 
@@ -76,6 +80,7 @@ class FakePinner(Pinner):
     def __init__(self, on_pin: Step = lambda: 0, on_release: Step = lambda: None) -> None:
         self.on_pin = on_pin
         self.on_release = on_release
+        self.on_transfer: Step = lambda: None
         self.calls: list[str] = []
 
     def open(self, direction: Direction) -> Session:
@@ -470,3 +475,33 @@ def test_the_steady_condition_is_there_and_does_nothing() -> None:
     steady.before(buffer, session)
     steady.during(buffer, session)
     assert buffer.map[:1] == b"x"
+
+
+def moving(transfer: Step) -> dict[str, Any]:
+    pinner = FakePinner()
+    pinner.on_transfer = transfer
+    return run(pinner)
+
+
+def test_bytes_that_went_through_the_device_are_compared(pins: Counters) -> None:
+    sent = bytes(range(250)) * 40
+    arrived = bytearray(sent)
+    assert moving(lambda: Transfer(sent, bytes(arrived), "there and back"))["data"] == {
+        "how": "there and back", "bytes": len(sent), "corrupt_bytes": 0,
+    }  # fmt: skip
+    arrived[5000] ^= 1
+    arrived[5003] ^= 1
+    found = moving(lambda: Transfer(sent, bytes(arrived), "there and back"))["data"]
+    assert (found["corrupt_bytes"], found["corrupt_pages"], found["first_wrong"]) == (2, 1, 5000)
+    short = moving(lambda: Transfer(sent, sent[:-100], "there and back"))["data"]
+    assert (short["corrupt_bytes"], short["first_wrong"]) == (100, len(sent) - 100)
+
+
+def test_a_driver_that_cannot_prove_its_data_says_nothing(pins: Counters) -> None:
+    assert moving(lambda: None)["data"] is None
+
+
+def test_a_device_that_does_not_answer_is_evidence_and_no_error(pins: Counters) -> None:
+    found = moving(fail(TimeoutError(110, "no frame came")))
+    assert (found["stage"], found["setup"]) == ("done", None)
+    assert found["data"] == {"failed": "ETIMEDOUT: no frame came"}
