@@ -15,6 +15,7 @@ BOARDS = ROOT / "lab-config" / "boards"
 ARCHITECTURES = ("x86_64",)
 TYPES = ("q35",)
 FILESYSTEMS = ("ext4", "xfs", "btrfs", "swap", "devdax")
+TRANSPORTS = ("", "pci-proxy", "vfio-user", "registers")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,21 @@ class Pmem:
 
 
 @dataclass(frozen=True)
+class Silicon:
+    """A device model in Python that runs beside QEMU (hil/silicon/)."""
+
+    model: str
+    """A name of hil/silicon/models.py, or "FILE.py:Class"."""
+    transport: str = ""
+    """One of TRANSPORTS; empty for a PCI device is whichever the QEMU has."""
+    address: str = ""
+    """registers: the guest-physical address of the reserved RAM that holds them."""
+    interrupt: str = ""
+    """registers: "QOM-PATH GPIO-NAME NUMBER" of the interrupt controller's input."""
+    options: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Machine:
     """A virtual machine's hardware."""
 
@@ -61,6 +77,8 @@ class Machine:
     dimms: tuple[Dimm, ...] = ()
     pmem: tuple[Pmem, ...] = ()
     devices: tuple[str, ...] = ()
+    silicon: tuple[Silicon, ...] = ()
+    """Device models; a board with any boots cold, for QEMU does not know their state."""
     command_line: str = ""
 
 
@@ -73,6 +91,8 @@ class Guest:
     modules: tuple[str, ...] = ()
     """Modules that the memory classes need."""
     module_options: dict[str, str] = field(default_factory=dict)
+    firmware: dict[str, str] = field(default_factory=dict)
+    """Files of zeros that stand for a device's firmware: name below /lib/firmware, size."""
     scratch: dict[str, str] = field(default_factory=dict)
 
 
@@ -142,6 +162,10 @@ def _check(board: Board, path: Path) -> None:
             raise HilError(
                 f"{path}: machine.{key}: found {found!r}", f"Expected {' or '.join(expected)}."
             )
+    for name, size in board.guest.firmware.items():
+        tables.size(size, f"{path}: guest.firmware: {name}")
+    for i, silicon in enumerate(board.machine.silicon):
+        _check_silicon(silicon, f"{path}: machine.silicon[{i}]")
     conditions = all_conditions()
     for name in board.suite.conditions:
         if name not in conditions:
@@ -149,3 +173,32 @@ def _check(board: Board, path: Path) -> None:
                 f"{path}: suite.conditions: found {name!r}",
                 f"Expected some of {', '.join(conditions)}.",
             )
+
+
+def _check_silicon(silicon: Silicon, where: str) -> None:
+    if silicon.transport not in TRANSPORTS:
+        raise HilError(
+            f"{where}: transport: found {silicon.transport!r}",
+            f"Expected one of {', '.join(filter(None, TRANSPORTS))}, or none for a PCI device.",
+        )
+    placed = silicon.transport == "registers"
+    for key, value in (("address", silicon.address), ("interrupt", silicon.interrupt)):
+        if placed != bool(value):
+            raise HilError(
+                f"{where}: {key}: found {value!r}",
+                'It goes with transport = "registers", and with nothing else.',
+            )
+    if not placed:
+        return
+    words = silicon.interrupt.split()
+    if len(words) != 3 or not words[2].isdecimal():
+        raise HilError(
+            f"{where}: interrupt: found {silicon.interrupt!r}",
+            "Expected three words, such as '/machine/q35/ioapic unnamed-gpio-in 5'.",
+        )
+    try:
+        int(silicon.address, 0)
+    except ValueError:
+        raise HilError(
+            f"{where}: address: found {silicon.address!r}", "Expected a number such as 0x3f000000."
+        ) from None

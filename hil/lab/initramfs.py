@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from hil import tables as sizes
 from hil.lab import cache, cpio, modules
 from hil.lab.board import Board
 from hil.lab.kernels import Kernel
@@ -66,6 +67,8 @@ def get(
         files[f"mod/{module.name}.ko"] = (0o644, modules.read(module.file))
     if kernel.config is not None:
         files["hil/config"] = (0o644, kernel.config.read_bytes())
+    for name, size in board.guest.firmware.items():
+        files[f"hil/firmware/{name}"] = (0o644, bytes(sizes.size(size, "guest.firmware")))
     for name, text in tables.items():
         files[f"hil/{name}"] = (0o644, text.encode())
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -6,13 +6,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,6 +53,19 @@ def version(arch: str = "x86_64") -> str:
     )
     done = subprocess.run([emulator, "--version"], capture_output=True, text=True, check=False)
     return done.stdout.splitlines()[0] if done.stdout else f"{emulator} says nothing"
+
+
+_devices: dict[tuple[str, int], frozenset[str]] = {}
+
+
+def devices(arch: str = "x86_64") -> frozenset[str]:
+    """The names that QEMU's ``-device`` takes; asked once a process."""
+    emulator = hosttools.need(_EMULATORS[arch])
+    key = (str(emulator), emulator.stat().st_mtime_ns)
+    if key not in _devices:
+        told = hosttools.run([emulator, "-device", "help"]).decode(errors="replace")
+        _devices[key] = frozenset(re.findall(r'^name "([^"]+)"', told, re.MULTILINE))
+    return _devices[key]
 
 
 def nice_path(path: Path) -> str:
@@ -101,7 +115,19 @@ def command(machine: Machine, boot: Boot, folder: Path, *, shared: bool) -> list
 class Vm:
     """A running QEMU.  Use as a context manager: leaving it kills the process."""
 
-    def __init__(self, argv: Sequence[str], console: Path, *, incoming: bool = False) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        console: Path,
+        *,
+        incoming: bool = False,
+        fds: Sequence[int] = (),
+        started: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``fds`` are descriptors that ``argv`` speaks of.
+
+        ``started`` is called when QEMU has them, before it is asked anything.
+        """
         self.started = time.monotonic()
         pairs = [socket.socketpair() for _ in range(3)]
         theirs = [pair[1] for pair in pairs]
@@ -117,12 +143,13 @@ class Vm:
         try:
             self._process = subprocess.Popen(
                 whole, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
-                pass_fds=[s.fileno() for s in theirs],
+                pass_fds=[*(s.fileno() for s in theirs), *fds],
                 process_group=0,  # Ctrl-C is for us: we end the guest in our own time
             )  # fmt: skip
         finally:
             for sock in theirs:
                 sock.close()
+        started()
         self._pending = b""
         self._recent = bytearray()
         self._closed = False

@@ -20,6 +20,7 @@ from hil.lab.rootfs import GuestRoot
 # Where RAM goes on by machine type: on q35 with 2.75 GiB or more, RAM ends at 2 GiB below the PCI
 # hole and the rest is at 4 GiB (QEMU hw/i386/pc_q35.c pc_q35_init).
 _LOW_END = {"q35": 2 << 30}
+_ALL_LOW = {"q35": 0xB000_0000}
 _HIGH_START = 4 << 30
 
 
@@ -35,6 +36,34 @@ def parts(machine: Machine) -> list[Part]:
     nodes = [Part(f"node{i}", tables.size(n.size, "size")) for i, n in enumerate(machine.nodes)]
     dimms = [Part(f"dimm{i}", tables.size(d.size, "size")) for i, d in enumerate(machine.dimms)]
     return nodes + dimms
+
+
+class Region(NamedTuple):
+    """Guest-physical RAM: ``size`` bytes at ``address`` are in the file ``part``, at ``offset``."""
+
+    part: str
+    offset: int
+    address: int
+    size: int
+
+
+def regions(machine: Machine) -> list[Region]:
+    """Where the RAM of the nodes lies, in the order of addresses; DIMMs are not told."""
+    nodes = [part for part in parts(machine) if part.id.startswith("node")]
+    total = sum(part.size for part in nodes)
+    low = total if total < _ALL_LOW[machine.type] else _LOW_END[machine.type]
+    found = []
+    position = 0
+    for part in nodes:
+        offset = 0
+        while offset < part.size:
+            # A node may go on above the PCI hole.
+            below = position < low
+            size = min(part.size - offset, low - position) if below else part.size - offset
+            address = position if below else _HIGH_START + position - low
+            found.append(Region(part.id, offset, address, size))
+            offset, position = offset + size, position + size
+    return found
 
 
 def pmem_addresses(machine: Machine) -> list[int]:

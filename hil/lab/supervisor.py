@@ -7,7 +7,8 @@ gets the verdict, the guest is started again, and the rest goes on.  Who is to b
 * the guest reset itself, powered off, or is silent although the host gave it CPU time: the cell in
   flight (``crash``, ``hang``), or the last one when that is over;
 * the suite in the guest ended, or lost a cell: nobody but itself (``harness-error``);
-* QEMU was killed, or the host starved the guest: the cell runs once more.
+* QEMU was killed, a device model beside it failed, or the host starved the guest: the cell runs
+  once more.
 """
 
 from __future__ import annotations
@@ -236,6 +237,9 @@ class _Drive:
     def _record(self, record: Record) -> bool:
         """Keep the guest's own record of a cell."""
         cell = record["cell"]
+        if self.guest.failure():  # what the driver saw of a device that is gone is no evidence
+            self._lost()
+            return False
         self.in_flight = None
         if record["verdict"] == Verdict.HANG:
             starved = self.vm.starved(self._waits)
@@ -270,6 +274,9 @@ class _Drive:
                 self.vm.nmi()
         self.vm.listen(_LAST_WORDS)
         console = self.vm.tail(120).splitlines()
+        if failed := self.guest.failure():
+            self._host_did_it(failed, console)
+            return
         if status:  # neither the kernel under test nor a driver in it can do that
             self._host_did_it(f"QEMU ended with {status} on the host", console)
             return

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hil.errors import HilError, NotCompletedError
-from hil.lab import cache, doctor, hosttools, initramfs, kvm, qemu, ram, rootfs, snapshot
+from hil.lab import cache, doctor, hosttools, initramfs, kvm, qemu, ram, rootfs, silicon, snapshot
 from hil.lab.board import Board
 from hil.lab.kernels import Kernel
 from hil.lab.modules import Own, check_own
@@ -51,8 +51,17 @@ _ARGUMENTS = (
 class Guest:
     """A running guest that has told its cells.  Leaving the context ends it."""
 
-    def __init__(self, vm: Vm, said: dict[str, Any], how: str, ram_folder: Path | None) -> None:
+    def __init__(
+        self,
+        vm: Vm,
+        said: dict[str, Any],
+        how: str,
+        ram_folder: Path | None,
+        models: silicon.Models | None = None,
+    ) -> None:
         self.vm = vm
+        self.models = models
+        """The device models that run beside it, where the board has any."""
         self.cells: list[str] = said["cells"]
         self.slow = frozenset(said["slow"])
         self.suite: dict[str, Any] = said["suite"]
@@ -61,11 +70,17 @@ class Guest:
         """"cold" or "snapshot"."""
         self._ram_folder = ram_folder
 
+    def failure(self) -> str:
+        """Which device model beside it failed, in words; empty while none has."""
+        return self.models.failure() if self.models is not None else ""
+
     def close(self) -> None:
         """End the guest; what it wrote to its memory goes with it."""
         try:
             self.vm.kill()
         finally:
+            if self.models is not None:
+                self.models.close()
             if self._ram_folder is not None:
                 shutil.rmtree(self._ram_folder, ignore_errors=True)
 
@@ -91,8 +106,15 @@ class VirtualBoard:
     ) -> None:
         """``marks`` is what a cold guest is asked to collect; a snapshot always holds all cells."""
         assert board.machine is not None
-        self.board, self.machine, self.kernel, self.cold = board, board.machine, kernel, cold
+        self.board, self.machine, self.kernel = board, board.machine, kernel
+        # QEMU can't save what a device model of ours holds.
+        self.cold = cold = cold or bool(self.machine.silicon)
         self.qemu = qemu.version(self.machine.arch)
+        self.transports: list[str] = []
+        """How each device model of the board reaches its guest."""
+        if self.machine.silicon:
+            known = qemu.devices(self.machine.arch)
+            self.transports = silicon.check(self.machine, known, self.qemu)
         self.own: list[Own] = [check_own(path, kernel) for path in modules]
         works, why = kvm.kvm_works()
         self.accelerator = "kvm" if works else "tcg,thread=multi"
@@ -166,17 +188,23 @@ class VirtualBoard:
                 snapshot.drop(found)
 
     def _boot(self, console: Path, folder: Path) -> Guest:
-        vm = None
+        vm = models = None
         try:
             with cache.full_disk_is_an_error(folder, "the guest's memory"):
                 ram.prepare(folder, self.machine, self.root)
             argv = qemu.command(self.machine, self.boot, folder, shared=True)
-            vm = Vm(argv, console)
+            if self.transports:
+                models = silicon.Models(self.machine, self.transports, folder, console)
+                vm = _with_models(argv, console, models)
+            else:
+                vm = Vm(argv, console)
             for line in vm.lines(time.monotonic() + BOOT_SECONDS):
                 message = json.loads(line)
                 if message.get("event") == "collected":
-                    return Guest(vm, message, "cold", folder)
+                    return Guest(vm, message, "cold", folder, models)
                 break
+            if models is not None:
+                models.raise_failure()
             if vm.end() == -signal.SIGBUS:  # no page for what the guest wrote
                 raise cache.no_space(folder, "the guest's memory")
             raise NotCompletedError(
@@ -187,6 +215,8 @@ class VirtualBoard:
         except BaseException:
             if vm is not None:
                 vm.kill()
+            if models is not None:
+                models.close()
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
@@ -217,6 +247,17 @@ class VirtualBoard:
     def _command_line(self) -> str:
         own = "console=ttyS0 panic=-1 oops=panic softlockup_panic=1"
         return f"{own} {self.machine.command_line} {ram.command_line(self.machine)}"
+
+
+def _with_models(argv: Sequence[str], console: Path, models: silicon.Models) -> Vm:
+    """QEMU with device models beside it; ModelError when one of them fails as it starts."""
+    try:
+        vm = Vm([*argv, *models.arguments], console, fds=models.fds, started=models.handed_over)
+    except HilError:
+        models.raise_failure()
+        raise
+    models.watch(vm.terminate)
+    return vm
 
 
 def bootable(kernel: Kernel) -> Path:

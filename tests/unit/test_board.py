@@ -24,6 +24,10 @@ size = "64M"
 filesystem = "ext4"
 """
 
+SILICON = '\n[[machine.silicon]]\nmodel = "toy"\n'
+REGISTERS = SILICON + 'transport = "registers"\n'
+PIN = 'interrupt = "a b 1"\n'
+
 
 @pytest.mark.parametrize("name", [p.stem for p in boards.BOARDS.glob("*.toml")])
 def test_every_board_of_the_project_loads(name: str) -> None:
@@ -60,6 +64,22 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
             "steady, spin",
         ),
         ("[machine]", "[machine", "not valid TOML", "Mend the line"),
+        (
+            GOOD[-1:],
+            SILICON + 'transport = "usb"',
+            "silicon[0]: transport: found 'usb'",
+            "vfio-user",
+        ),
+        (GOOD[-1:], SILICON + 'address = "1"', "silicon[0]: address: found '1'", "registers"),
+        (GOOD[-1:], REGISTERS + PIN, "silicon[0]: address: found ''", "registers"),
+        (GOOD[-1:], REGISTERS + PIN + 'address = "0xg"', "address: found '0xg'", "0x3f000000"),
+        (
+            GOOD[-1:],
+            REGISTERS + 'address = "1"\ninterrupt = "a b"',
+            "interrupt: found 'a b'",
+            "three words",
+        ),
+        (GOOD[-1:], '\n[guest]\nfirmware = {"a/b.bin" = "4"}', "guest.firmware: a/b.bin", "K, M"),
         (GOOD[GOOD.index("[machine]") :], "", "needs a [machine] table", "virtual-x86"),
     ],
 )
@@ -67,7 +87,7 @@ def test_what_is_wrong_is_named(
     tmp_path: Path, old: str, new: str, message: str, hint: str
 ) -> None:
     file = tmp_path / "mine.toml"
-    file.write_text(GOOD.replace(old, new, 1))
+    file.write_text(new.join(GOOD.rsplit(old, 1)) if old == "\n" else GOOD.replace(old, new, 1))
     with pytest.raises(HilError) as caught:
         boards.load(str(file))
     assert str(file) in caught.value.message

@@ -75,6 +75,7 @@ _TITLES: dict[str, type] = {
     "machine.nodes": board.Node,
     "machine.dimms": board.Dimm,
     "machine.pmem": board.Pmem,
+    "machine.silicon": board.Silicon,
     "guest": board.Guest,
     "suite": board.Suite,
 }

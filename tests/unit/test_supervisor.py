@@ -55,6 +55,7 @@ class FakeVm:
         self.asked: list[str] = []
         self.deadlines: list[float] = []
         self.killed = False
+        self.model_failed = ""
 
     def send(self, message: dict[str, Any]) -> None:
         self.orders = message["run"]
@@ -90,6 +91,9 @@ class FakeVm:
 class FakeGuest:
     def __init__(self, vm: FakeVm) -> None:
         self.vm, self.suite, self.how = vm, SUITE, "snapshot"
+
+    def failure(self) -> str:
+        return self.vm.model_failed
 
     def close(self) -> None:
         self.vm.kill()
@@ -244,6 +248,29 @@ def test_a_qemu_that_is_killed_twice_in_a_cell_is_an_error_of_the_lab(tmp_path: 
 def test_a_qemu_killed_between_cells_spoils_nothing(tmp_path: Path) -> None:
     lab = Lab(tmp_path, FakeVm(cell(A), KILLED), FakeVm([*cell(B), *cell(C), FINISHED]))
     assert verdicts(lab.run()) == [(A, "ok"), (B, "ok"), (C, "ok")]
+
+
+def with_a_failing_model(vm: FakeVm) -> FakeVm:
+    vm.model_failed = "the device model toy ended with 1: KeyError: 5"
+    return vm
+
+
+def test_what_was_seen_of_a_device_that_is_gone_does_not_count(tmp_path: Path) -> None:
+    lab = Lab(
+        tmp_path,
+        with_a_failing_model(FakeVm(cell(A, "wrongly-refused"), end=None)),
+        FakeVm([*cell(A), *cell(B), *cell(C), FINISHED]),
+    )
+    assert verdicts(lab.run()) == [(A, "ok"), (B, "ok"), (C, "ok")]
+    assert lab.notes == [f"the device model toy ended with 1: KeyError: 5 in {A}: once more"]
+
+
+def test_a_model_that_fails_twice_in_a_cell_is_an_error_of_the_lab(tmp_path: Path) -> None:
+    failing = [with_a_failing_model(FakeVm([begin(A)], KILLED)) for _ in range(2)]
+    lab = Lab(tmp_path, *failing, FakeVm([*cell(B), *cell(C), FINISHED]))
+    records = lab.run()
+    assert verdicts(records) == [(A, "harness-error"), (B, "ok"), (C, "ok")]
+    assert "KeyError: 5, twice in this cell" in records[0]["reason"]
 
 
 def test_two_deaths_in_a_row_at_neighbours_cost_a_cell_each(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ ready() { # drivers, file systems and swap; the suite waits for the files driver
 	$b mkdir -p "$folder"
 	$b cp /hil/modules.dep "$folder"
 	$b cp /hil/modprobe.conf /etc/modprobe.conf
+	[ ! -d /hil/firmware ] || $b printf /hil/firmware >/sys/module/firmware_class/parameters/path
 	# shellcheck disable=SC2046
 	$b modprobe -a $($b cat /hil/drivers) || echo "hil: not every driver could be loaded"
 	: >/run/hil/drivers
