@@ -83,6 +83,26 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Webcam:
+    """A webcam in Python that a guest plugs into its own virtual USB host controller."""
+
+    transfer: str = "bulk"
+    """"bulk" or "isochronous"."""
+    rate: int = 200
+    """Frames a second."""
+    formats: tuple[str, ...] = ()
+    """Of YUYV, NV12, GREY and MJPG; empty is all."""
+    sizes: tuple[str, ...] = ()
+    """As "320x240"; empty is that and 640x480."""
+
+    @property
+    def model(self) -> str:
+        """In the short form that ``python -m hil.silicon.webcam`` takes."""
+        parts = (self.transfer, str(self.rate), "+".join(self.formats), "+".join(self.sizes))
+        return ",".join(parts)
+
+
+@dataclass(frozen=True)
 class Guest:
     """What runs inside a virtual machine before the suite does."""
 
@@ -93,6 +113,8 @@ class Guest:
     module_options: dict[str, str] = field(default_factory=dict)
     firmware: dict[str, str] = field(default_factory=dict)
     """Files of zeros that stand for a device's firmware: name below /lib/firmware, size."""
+    webcams: tuple[Webcam, ...] = ()
+    """They need the drivers vhci_hcd and uvcvideo."""
     scratch: dict[str, str] = field(default_factory=dict)
 
 
@@ -142,6 +164,15 @@ def _check(board: Board, path: Path) -> None:
         )
     if board.kind == "virtual" and board.machine is None:
         raise HilError(f"{path}: a virtual board needs a [machine] table", "See virtual-x86.toml.")
+    for i, webcam in enumerate(board.guest.webcams):
+        from hil.silicon.webcam import descriptors  # few boards need it
+
+        try:
+            descriptors.parse(webcam.model)
+        except ValueError as error:
+            raise HilError(
+                f"{path}: guest.webcams[{i}]: {error}", "See docs/boards/capture.md."
+            ) from None
     if board.machine is None:
         return
     for i, pmem in enumerate(board.machine.pmem):

@@ -90,6 +90,7 @@ def _tables(board: Board, arguments: Sequence[str]) -> dict[str, str]:
         mounts.append(f"pmem{i} {pmem.filesystem} {pmem.mount or '-'} {options}\n")
     return {
         "mounts": "".join(mounts),
+        "webcams": "".join(f"{webcam.model}\n" for webcam in board.guest.webcams),
         "pytest-arguments": "".join(f"{argument}\n" for argument in arguments),
         "board.toml": board.text,
         "modprobe.conf": "".join(

@@ -59,6 +59,12 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ('"x86_64"', '"sparc"', "machine.arch: found 'sparc'", "x86_64"),
         (
             "[machine]",
+            '[[guest.webcams]]\nsizes = ["99x99"]\n[machine]',
+            "guest.webcams[0]: found size '99x99'",
+            "capture.md",
+        ),
+        (
+            "[machine]",
             '[suite]\nconditions = ["spinn"]\n[machine]',
             "suite.conditions: found 'spinn'",
             "steady, spin",

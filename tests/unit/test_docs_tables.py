@@ -77,6 +77,7 @@ _TITLES: dict[str, type] = {
     "machine.pmem": board.Pmem,
     "machine.silicon": board.Silicon,
     "guest": board.Guest,
+    "guest.webcams": board.Webcam,
     "suite": board.Suite,
 }
 

@@ -34,7 +34,22 @@ warm() { # what Python is about to import comes into the page cache on the other
 		/opt/hil/hil/*/__pycache__/*.pyc >/dev/null
 }
 
+webcams() { # the board's webcams are a process of their own; it waits for vhci_hcd, and plugs them in
+	[ -s /hil/webcams ] || return 0
+	# shellcheck disable=SC2046
+	PYTHONPATH=/opt/hil python3.11 -B -S -m hil.silicon.webcam --ready /run/hil/webcams \
+		$($b cat /hil/webcams) >/run/hil/webcam.log 2>&1 &
+	camera=$!
+}
+
+plugged() { # wait for the webcams' video nodes
+	[ -s /hil/webcams ] || return 0
+	while [ ! -e /run/hil/webcams ] && $b kill -0 $camera 2>/dev/null; do $b usleep 10000; done
+	[ -e /run/hil/webcams ] || { echo "hil: no webcam"; $b cat /run/hil/webcam.log; }
+}
+
 ready() { # drivers, file systems and swap; the suite waits for the files drivers and ready
+	webcams
 	warm
 	folder=/lib/modules/$($b uname -r)
 	$b mkdir -p "$folder"
@@ -43,6 +58,7 @@ ready() { # drivers, file systems and swap; the suite waits for the files driver
 	[ ! -d /hil/firmware ] || $b printf /hil/firmware >/sys/module/firmware_class/parameters/path
 	# shellcheck disable=SC2046
 	$b modprobe -a $($b cat /hil/drivers) || echo "hil: not every driver could be loaded"
+	plugged
 	: >/run/hil/drivers
 	# shellcheck disable=SC2046
 	$b modprobe -a $($b cat /hil/modules) || echo "hil: not every module could be loaded"
