@@ -239,6 +239,10 @@ def _frames(evidence: Mapping[str, Any], rule: Rule | None) -> list[_Finding]:
     elif wrong:
         of = f" of {data['bytes']}" if "bytes" in data else ""
         found.append(_Finding(Verdict.CORRUPT, f"{wrong}{of} bytes are wrong, expected none"))
+    outside = _number(data, "guard_bytes")
+    if outside:
+        reason = f"{outside} bytes around the buffer changed, expected none"
+        found.append(_Finding(Verdict.CORRUPT, reason))
     if data.get("stale"):
         reason = "the device has other pages than the process, expected the same"
         found.append(_Finding(Verdict.STALE, reason))

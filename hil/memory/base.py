@@ -58,10 +58,11 @@ class Buffer:
     ``address`` and ``length`` (bytes) go to the driver as they are: they may be unaligned, or
     invalid on purpose.  ``proof`` shows that the buffer is what its class says; ``facts`` are what
     rules may look at.  ``settle``, when set, runs between a pin that was stopped and a second pin
-    of the same pointer.
+    of the same pointer.  ``moved_to`` is the address of the mapping when it is no longer at
+    ``address`` (mremap).
     """
 
-    __slots__ = ("_undo", "address", "facts", "length", "proof", "settle")
+    __slots__ = ("_undo", "address", "facts", "length", "moved_to", "proof", "settle")
 
     def __init__(
         self,
@@ -72,10 +73,24 @@ class Buffer:
     ) -> None:
         self.address = address
         self.length = length
+        self.moved_to: int | None = None
         self.proof: dict[str, object] = proof or {}
         self.facts: dict[str, object] = facts or {}
         self.settle: Callable[[], None] | None = None
         self._undo: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+
+    @property
+    def view(self) -> int:
+        """Where the process reaches the memory now."""
+        return self.address if self.moved_to is None else self.moved_to
+
+    def read(self, length: int | None = None) -> bytes:
+        """What the process sees in the buffer, from its start; EFAULT where it may not look."""
+        return mm.peek(self.view, self.length if length is None else length)
+
+    def write(self, data: bytes) -> None:
+        """Write as the process, from the buffer's start; EFAULT where it may not."""
+        mm.poke(self.view, data)
 
     def at_close(self, call: Callable[..., object], *arguments: Any) -> None:
         """Have ``close`` run this; the last thing added goes first."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hil.cells import Direction
 
@@ -38,6 +38,12 @@ class Transfer(NamedTuple):
     """Capture: what the process reads in the buffer.  Output: what the device read of it."""
     how: str
     """How ``sent`` and ``arrived`` are known, for the evidence: "copied by the G2D and back"."""
+    before: bytes = b""
+    """Capture: what the process had put into the buffer for the device to overwrite.  Output: what
+    was in it when it was pinned.  What arrived and still is that tells of other pages: stale."""
+    known: bool = True
+    """False where nobody knows what the device wrote: then it only must differ from ``before``, in
+    each page, and ``sent`` says nothing.  Or, with ``sent`` empty, what it should have read."""
 
 
 class Session(ABC):
@@ -55,9 +61,10 @@ class Session(ABC):
     def transfer(self, buffer: Buffer) -> Transfer | None:
         """Have the device move its data through the buffer, which ``pin`` was given.
 
-        None where nothing can be proven with this driver.  OSError when the device refuses or does
-        not answer in time: then the data never arrived.  Reads and writes the buffer through the
-        process's own mapping, so only where the process may.
+        None where nothing can be proven with this driver, NotApplicableError where it can't be
+        proven just now.  OSError when the device refuses or does not answer in time: then the data
+        never arrived.  `Buffer.read` and `Buffer.write` reach the memory as the process sees it,
+        and give EFAULT where it may not.
         """
         return None
 
@@ -74,6 +81,15 @@ class Session(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+class Setting(NamedTuple):
+    """A setting of a device: the ioctl that puts it back."""
+
+    node: Path
+    what: str
+    number: int
+    argument: bytes
 
 
 class Pinner(ABC):
@@ -94,6 +110,21 @@ class Pinner(ABC):
     @abstractmethod
     def open(self, direction: Direction) -> Session:
         """Open the node and make it ready for the call under test.  OSError when it can't be."""
+
+    def learn(self) -> dict[str, Any]:
+        """Find out once, before the first cell, what its transfers will be compared with: JSON.
+
+        It runs in a process of its own, as a device may not answer; the pinner that opens sessions
+        gets the answer by `recall`, empty when there was none.
+        """
+        return {}
+
+    def recall(self, found: dict[str, Any]) -> None:  # noqa: B027 - most have nothing to recall
+        """Take over what `learn` found."""
+
+    def settings(self) -> list[Setting]:
+        """What its sessions change in the device, as it was before, in the order to put it back."""
+        return []
 
 
 class Node(NamedTuple):

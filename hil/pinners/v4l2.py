@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hil.cells import Direction
-from hil.pinners.base import Node, Pinner, PinResult, Session
+from hil.memory.base import pattern
+from hil.pinners.base import Node, Pinner, PinResult, Session, Setting, Transfer
+from hil.pinners.v4l2_data import PATIENCE, DataPath, wait
 from hil.uapi import v4l2 as uapi
 
 if TYPE_CHECKING:
@@ -46,17 +48,24 @@ class Queue(NamedTuple):
 
 
 class V4l2Session(Session):
-    """An open node with one requested USERPTR buffer; the buffer under test is the last plane."""
+    """An open node with USERPTR buffers; the memory under test is the last plane of the first.
 
-    def __init__(self, node: Path, queue: Queue, call: str) -> None:
-        self._queue = queue
-        self._companions: list[mmap.mmap] = []
+    A driver may give more buffers than the one that is asked for: as many as it needs to stream.
+    They get memory of their own when it does, and no sooner.
+    """
+
+    def __init__(self, node: Path, queue: Queue, call: str, path: DataPath | None = None) -> None:
+        self._queue, self._path = queue, path
+        self._companions: dict[int, list[mmap.mmap]] = {}
+        self._patterns = 0
         self.call = call
         self.fd = os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
+            if path is not None:
+                path.ready(self.fd)
             if queue.wanted is not None:
                 uapi.set_format(self.fd, uapi.copy_format(queue.wanted))
-            uapi.reqbufs(self.fd, queue.type, 1)
+            self.count = uapi.reqbufs(self.fd, queue.type, 1).count
             # The driver's own word of this moment: somebody may have changed the format.
             lengths = uapi.plane_lengths(uapi.querybuf(self.fd, queue.type))
             self.lengths = lengths if all(lengths) else queue.lengths
@@ -79,26 +88,68 @@ class V4l2Session(Session):
 
     def _fill(self, buffer: Buffer) -> None:
         """Write the pointer into struct v4l2_buffer: the kernel changes it at each call."""
-        it = self._buffer
+        self._point(self._buffer, 0, buffer.address, buffer.length)
+
+    def _point(self, it: Any, index: int, address: int, size: int) -> None:
         # A driver may refuse an output buffer that holds less than a frame; one that is too short
         # can't hold more than its length (__verify_length).
-        used = min(self.length, buffer.length) if self._queue.type in uapi.OUTPUT_TYPES else 0
+        used = min(self.length, size) if self._queue.type in uapi.OUTPUT_TYPES else 0
         it.flags = it.bytesused = 0
         if self._queue.type not in uapi.MULTI_PLANAR:
-            it.m.userptr, it.length, it.bytesused = buffer.address, buffer.length, used
+            it.m.userptr, it.length, it.bytesused = address, size, used
             return
         planes = it.kept
-        if not self._companions:
-            self._companions = [
-                mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-                for length in self.lengths[:-1]
-            ]
-        for plane, memory, length in zip(planes, self._companions, self.lengths, strict=False):
-            plane.m.userptr = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-            plane.length, plane.bytesused = length, length if used else 0
+        memories = self._memory(index, self.lengths[:-1])
+        for plane, memory, length in zip(planes, memories, self.lengths, strict=False):
+            plane.m.userptr, plane.length, plane.bytesused = memory, length, length if used else 0
         last = planes[len(self.lengths) - 1]
-        last.m.userptr, last.length, last.bytesused = buffer.address, buffer.length, used
+        last.m.userptr, last.length, last.bytesused = address, size, used
         it.length = len(self.lengths)
+
+    def _memory(self, index: int, lengths: tuple[int, ...]) -> list[int]:
+        """The addresses of a buffer's planes other than that under test; always the same."""
+        kept = self._companions.setdefault(index, [])
+        for length in lengths[len(kept) :]:
+            kept.append(mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        return [ctypes.addressof(ctypes.c_char.from_buffer(memory)) for memory in kept]
+
+    def transfer(self, buffer: Buffer) -> Transfer | None:
+        return None if self._path is None else self._path.transfer(self, buffer)
+
+    def format(self) -> Any:
+        """The queue's present format."""
+        return uapi.get_format(self.fd, self._queue.type)
+
+    def pattern(self, length: int) -> bytes:
+        """Bytes that differ from page to page, from those of the last call, and from `fill`'s."""
+        self._patterns += 1
+        return pattern(length, start=83 * self._patterns)
+
+    def start(self, buffer: Buffer, *, last: bool = False) -> None:
+        """Queue the pinned ``buffer``, which is not pinned again, and all others; stream.
+
+        It is the first of them, or the ``last``.
+        """
+        self.stop()  # what is queued comes back, its memory stays pinned
+        queue = self._queue
+        order = list(range(self.count))
+        for index in [*order[1:], 0] if last else order:
+            if index == 0:
+                self._fill(buffer)
+                uapi.qbuf(self.fd, self._buffer)
+                continue
+            planes = len(self.lengths)
+            other = uapi.new_buffer(queue.type, index, uapi.V4L2_MEMORY_USERPTR, planes)
+            self._point(other, index, self._memory(index, self.lengths)[-1], self.length)
+            uapi.qbuf(self.fd, other)
+        uapi.streamon(self.fd, queue.type)
+
+    def wait(self, index: int = 0) -> Any:
+        """Dequeue until the buffer ``index`` is done; TimeoutError, OSError with EIO."""
+        while True:
+            done = wait(self.fd, self._queue.type, PATIENCE, uapi.V4L2_MEMORY_USERPTR)
+            if done.index == index:
+                return done
 
     def stop(self) -> None:
         uapi.streamoff(self.fd, self._queue.type)
@@ -128,7 +179,9 @@ class V4l2Pinner(Pinner):
         *,
         call: str = "VIDIOC_QBUF",
         slow: bool = False,
+        paths: dict[Direction, DataPath] | None = None,
     ) -> None:
+        """``paths`` tell how the bytes of each queue are known; pinners of a queue share them."""
         self.name = name
         self.driver = node.driver
         self.node = Path(node.path)
@@ -139,6 +192,24 @@ class V4l2Pinner(Pinner):
         self.call = call
         self.queues = queues
         self.directions = tuple(queues)
+        self.paths = paths or {}
 
     def open(self, direction: Direction) -> V4l2Session:
-        return V4l2Session(self.node, self.queues[direction], self.call)
+        return V4l2Session(self.node, self.queues[direction], self.call, self.paths.get(direction))
+
+    def learn(self) -> dict[str, Any]:
+        return {direction: path.learn() for direction, path in self.paths.items()}
+
+    def recall(self, found: dict[str, Any]) -> None:
+        for direction, path in self.paths.items():
+            path.recall(found.get(direction, {"silent": f"{self.node} did not answer"}))
+
+    def settings(self) -> list[Setting]:
+        found: list[Setting] = []
+        for direction, queue in self.queues.items():
+            if queue.wanted is not None:
+                what, format_ = f"format of queue {queue.type}", bytes(queue.present)
+                found.append(Setting(self.node, what, uapi.VIDIOC_S_FMT, format_))
+            if direction in self.paths:
+                found += self.paths[direction].settings()
+        return found

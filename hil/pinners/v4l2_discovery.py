@@ -15,9 +15,12 @@ from typing import Any, NamedTuple
 
 from hil.cells import Direction
 from hil.errors import HilError
+from hil.pinners import vivid
 from hil.pinners.base import Node, Pinner, Survey, selected
 from hil.pinners.v4l2 import Queue, V4l2Pinner
+from hil.pinners.v4l2_data import DataPath, still
 from hil.uapi import v4l2 as uapi
+from hil.uapi import v4l2_controls as controls
 
 
 class Kind(NamedTuple):
@@ -77,7 +80,10 @@ KINDS = (
 )
 
 
-def probe(fd: int, type_: int) -> Queue | str:
+_VIDEO = frozenset(type_ for kind in KINDS[:2] for type_ in (kind.capture[0], kind.output[0]))
+
+
+def probe(fd: int, type_: int, driver: str = "") -> Queue | str:
     """Look whether a queue takes user pointers: the queue, or the reason why not.
 
     OSError with EBUSY when somebody else has it.
@@ -95,6 +101,9 @@ def probe(fd: int, type_: int) -> Queue | str:
     try:
         present = uapi.get_format(fd, type_)
         wanted = _more_planes(fd, present) if type_ in uapi.MULTI_PLANAR else None
+        if driver == vivid.NAME and type_ in _VIDEO:
+            small = vivid.small(fd, wanted or present)
+            wanted = None if small is present else small
     except OSError as error:
         return f"tells no format: {error.strerror}"
     if wanted is not None:
@@ -163,7 +172,7 @@ def look(node: Node) -> tuple[list[Pinner], str]:
                 if not caps & announced:
                     continue
                 try:
-                    found = probe(fd, type_)
+                    found = probe(fd, type_, node.driver)
                 except OSError as error:
                     busy = "is in use by another program"
                     found = busy if error.errno == EBUSY else f"answers {error.strerror}"
@@ -171,7 +180,8 @@ def look(node: Node) -> tuple[list[Pinner], str]:
                     queues[direction] = found
                 else:
                     reasons.append(f"{direction} queue of type {type_} {found}")
-            pinners += _pinners(node, kind, queues, bool(caps & uapi.V4L2_CAP_TOUCH))
+            paths = _paths(fd, node, queues) if queues else {}
+            pinners += _pinners(node, kind, queues, paths, bool(caps & uapi.V4L2_CAP_TOUCH))
     finally:
         os.close(fd)
     if not pinners and not reasons:
@@ -179,16 +189,42 @@ def look(node: Node) -> tuple[list[Pinner], str]:
     return pinners, "; ".join(reasons)
 
 
-def _pinners(node: Node, kind: Kind, queues: dict[Direction, Queue], touch: bool) -> list[Pinner]:
+def _paths(fd: int, node: Node, queues: dict[Direction, Queue]) -> dict[Direction, DataPath]:
+    """How the bytes of each queue can be known; nothing for those where they can't."""
+    found: dict[Direction, DataPath] = {}
+    path = Path(node.path)
+    if len(queues) > 1:
+        return found  # memory to memory: what comes out is for the driver to know
+    for direction, queue in queues.items():
+        if node.driver == vivid.NAME and queue.type in _VIDEO:
+            if direction is Direction.CAPTURE:
+                found[direction] = vivid.VividCapture(path, queue, fd)
+            elif outputs := controls.outputs(fd):
+                present = outputs[controls.get_output(fd)]
+                found[direction] = vivid.VividOutput(path, node.bus, present)
+        elif direction is Direction.CAPTURE:
+            found[direction] = still(path, queue)
+    return found
+
+
+def _pinners(
+    node: Node,
+    kind: Kind,
+    queues: dict[Direction, Queue],
+    paths: dict[Direction, DataPath],
+    touch: bool,
+) -> list[Pinner]:
     if not queues:
         return []
     name = f"v4l2-{_plain(node.driver)}-{_plain(Path(node.path).name)}{kind.suffix}"
     slow = kind.slow or touch
-    made: list[Pinner] = [V4l2Pinner(node, name, queues, slow=slow)]
+    made: list[Pinner] = [V4l2Pinner(node, name, queues, slow=slow, paths=paths)]
     prepared = {direction: queue for direction, queue in queues.items() if queue.prepares}
     if prepared:
         made.append(
-            V4l2Pinner(node, f"{name}-prepare", prepared, call="VIDIOC_PREPARE_BUF", slow=slow)
+            V4l2Pinner(
+                node, f"{name}-prepare", prepared, call="VIDIOC_PREPARE_BUF", slow=slow, paths=paths
+            )
         )
     return made
 

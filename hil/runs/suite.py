@@ -18,13 +18,15 @@ from hil.memory.bench import Bench
 from hil.pinners import Pinner, Survey, survey
 from hil.rules import table
 from hil.rules.known import all_known
-from hil.runs import trial
+from hil.runs import child, trial
 from hil.runs.journal import Record
 from hil.system import release
 from hil.system.guard import Guard
 
 DEADLINE = 10.0
 """Seconds that a cell may take when nothing else is said."""
+LEARN_WAIT = 10.0
+"""Seconds that a device may take to show what it does without user memory."""
 
 
 class Suite:
@@ -45,6 +47,7 @@ class Suite:
         self.conditions = _chosen_conditions(conditions)
         self._scratch, self._guard = scratch or {}, guard
         self._bench: Bench | None = None
+        self._learnt: set[str] = set()
 
     @property
     def bench(self) -> Bench:
@@ -63,6 +66,24 @@ class Suite:
                 table.rule_for(family, memory, Direction.CAPTURE, self.release)
         all_known()
         trial.ready()
+        for pinner in self.pinners.values():
+            if not pinner.slow:
+                self._learn(pinner)
+
+    def _learn(self, pinner: Pinner) -> None:
+        """Before a pinner's first cell: what its data is compared with, and what is put back."""
+        if pinner.name in self._learnt:
+            return
+        self._learnt.add(pinner.name)
+        self._keep_settings(pinner)
+        found = child.aside(pinner.learn, LEARN_WAIT)
+        pinner.recall(found or {})
+        self._keep_settings(pinner)  # it may know of more now; what was told first is what counts
+
+    def _keep_settings(self, pinner: Pinner) -> None:
+        if self._guard is not None:
+            for setting in pinner.settings():
+                self._guard.will_ioctl(*setting)
 
     def cells(self) -> list[Cell]:
         """Every cell, in the order that they run: stable over kernels and runs.
@@ -86,6 +107,7 @@ class Suite:
         """Run one cell in a child and judge it; the journal record."""
         began = time.monotonic()
         pinner = self.pinners[cell.pinner]
+        self._learn(pinner)
         self.bench.busy_node = pinner.node
         evidence = trial.run(
             cell,

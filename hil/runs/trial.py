@@ -260,11 +260,23 @@ class _Trial(NamedTuple):
 
 def _through_the_device(session: Session, buffer: Buffer) -> Evidence | None:
     """Whether the bytes arrive; None where this driver cannot prove it."""
+    around = data.Surroundings(buffer)
     try:
         moved = session.transfer(buffer)
     except OSError as error:
         return {"failed": f"{_name(error.errno or 0)}: {error.strerror}"}
-    return None if moved is None else {"how": moved.how, **data.compare(moved.sent, moved.arrived)}
+    except NotApplicableError as error:
+        return {"unproven": error.reason}
+    if moved is None:
+        return None
+    if not moved.known and not moved.sent:
+        return {"unproven": "the process can't look at what the device has read"}
+    found = {"how": moved.how, **data.compare(moved.sent, moved.arrived, moved.before)}
+    if not moved.known:
+        found |= data.unchanged(moved.before, moved.arrived)
+    if changed := around.changed():
+        found["guard_bytes"] = changed
+    return found
 
 
 def _before(session: Session, buffer: Buffer, before: Pins) -> Evidence:

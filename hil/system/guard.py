@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import select
 import signal
@@ -87,6 +88,13 @@ class Guard:
         """Have a file removed at the end; call it before making it."""
         self._record("unlink", os.fspath(path))
 
+    def will_ioctl(self, node: str | Path, what: str, number: int, argument: bytes) -> None:
+        """Have an ioctl made on a device node at the end, which puts the setting ``what`` back.
+
+        The first argument that is told for a node and setting is the one that it gets.
+        """
+        self._record("ioctl", os.fspath(node), what, str(number), argument.hex())
+
     def close(self) -> bool:
         """Restore now and wait for it; False when something could not be put back.
 
@@ -150,8 +158,9 @@ def _watch(reader: int, suite: int) -> None:
                 break
             record = tuple(message.decode().split("\0"))
             # The first value is the one to come back; later ones are the suite's own.
-            if record[:2] not in seen:
-                seen.add(record[:2])
+            name = record[: 3 if record[0] == "ioctl" else 2]
+            if name not in seen:
+                seen.add(name)
                 records.append(record)
         elif suite in ready and timeout is None:
             # A child may be between its record and its change: let it finish or go.
@@ -171,6 +180,8 @@ def _restore(record: tuple[str, ...]) -> bool:
     try:
         if kind == "write":
             _write(path, rest[0])
+        elif kind == "ioctl":
+            _ioctl(path, int(rest[1]), bytes.fromhex(rest[2]))
         elif kind == "umount":
             _call("umount2", path.encode(), 2)  # MNT_DETACH
         elif kind == "swapoff":
@@ -180,7 +191,7 @@ def _restore(record: tuple[str, ...]) -> bool:
         elif kind == "unlink":
             os.unlink(path)  # noqa: PTH108
     except FileNotFoundError:
-        return kind != "write"  # never made, or gone already
+        return kind != "write"  # never made, or gone already: unplugged, unloaded
     except OSError as error:
         # Announced but not done: not mounted, no swap there.
         return kind in ("umount", "swapoff") and error.errno == 22
@@ -192,6 +203,14 @@ def _call(name: str, *arguments: object) -> None:
     if getattr(libc, name)(*arguments):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def _ioctl(path: str, number: int, argument: bytes) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, number, bytearray(argument))
+    finally:
+        os.close(fd)
 
 
 def _write(path: str, text: str) -> None:
@@ -210,5 +229,5 @@ def _complain(failed: list[tuple[str, ...]]) -> None:
     except OSError:
         return
     for record in failed:
-        os.write(fd, f"<4>hil guard: could not restore {' '.join(record)}".encode())
+        os.write(fd, f"<4>hil guard: could not restore {' '.join(record)[:800]}".encode())
     os.close(fd)

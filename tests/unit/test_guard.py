@@ -201,3 +201,31 @@ def test_switched_needs_a_guard_to_change_anything(tmp_path: Path) -> None:
     with refusal, switched(None, {str(path): ("always",)}):
         pass
     assert path.read_text() == "never"
+
+
+def test_a_device_setting_comes_back_by_its_ioctl(guard: Guard) -> None:
+    """A terminal's size, as a device node's setting."""
+    import fcntl
+    import struct
+    import termios
+
+    ours, theirs = os.openpty()
+    node = os.ttyname(theirs)
+
+    def size() -> tuple[int, ...]:
+        return struct.unpack("4H", fcntl.ioctl(theirs, termios.TIOCGWINSZ, bytes(8)))
+
+    before = size()
+    first = struct.pack("4H", 40, 100, 0, 0)
+    guard.will_ioctl(node, "size", termios.TIOCSWINSZ, first)
+    guard.will_ioctl(node, "size", termios.TIOCSWINSZ, struct.pack("4H", 1, 1, 0, 0))
+    assert size() == before, "nothing is done before the end"
+    assert guard.close()
+    assert size() == (40, 100, 0, 0)
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_a_device_that_is_gone_needs_nothing_back(tmp_path: Path, guard: Guard) -> None:
+    guard.will_ioctl(tmp_path / "video9", "input", 0x40045627, bytes(4))
+    assert guard.close()

@@ -43,13 +43,15 @@ class Device:
         if number in self.errno:
             raise OSError(self.errno[number], os.strerror(self.errno[number]))
         names = {v: k for k, v in vars(uapi).items() if k.startswith("VIDIOC_")}
+        if number not in names:  # controls and inputs: it has none
+            raise OSError(ENOTTY, "Inappropriate ioctl for device")
         handler = getattr(self, names[number].removeprefix("VIDIOC_").lower(), None)
         if handler is None:
             raise OSError(ENOTTY, "Inappropriate ioctl for device")
         handler(it)
 
     def querycap(self, it: Any) -> None:
-        it.driver, it.card, it.bus_info = b"vivid", b"vivid", b"platform:vivid-001"
+        it.driver, it.card, it.bus_info = b"vimc", b"vimc", b"platform:vimc-001"
         it.capabilities, it.device_caps = 0xFFFFFFFF, self.caps
 
     def reqbufs(self, it: Any) -> None:
@@ -151,18 +153,18 @@ def test_each_queue_and_call_is_a_pinner_with_a_plain_name(machine: Machine) -> 
     )
     found = v4l2_discovery.survey(candidates=machine(vbi0=vbi, video10=capture(), video2=capture()))
     assert [p.name for p in found.pinners] == [
-        "v4l2-vivid-vbi0",
-        "v4l2-vivid-vbi0-prepare",
-        "v4l2-vivid-vbi0-sliced",
-        "v4l2-vivid-vbi0-sliced-prepare",
-        "v4l2-vivid-video2",
-        "v4l2-vivid-video2-prepare",
-        "v4l2-vivid-video10",
-        "v4l2-vivid-video10-prepare",
+        "v4l2-vimc-vbi0",
+        "v4l2-vimc-vbi0-prepare",
+        "v4l2-vimc-vbi0-sliced",
+        "v4l2-vimc-vbi0-sliced-prepare",
+        "v4l2-vimc-video2",
+        "v4l2-vimc-video2-prepare",
+        "v4l2-vimc-video10",
+        "v4l2-vimc-video10-prepare",
     ]
     assert [p.slow for p in found.pinners] == [True] * 4 + [False] * 4
     first = found.pinners[-1]
-    assert (first.driver, first.bus, first.family) == ("vivid", "platform:vivid-001", "vb2")
+    assert (first.driver, first.bus, first.family) == ("vimc", "platform:vimc-001", "vb2")
     assert first.directions == (Direction.CAPTURE,)
     assert found.nodes[0].pinners == tuple(p.name for p in found.pinners[:4])
 
@@ -210,7 +212,7 @@ def test_a_driver_without_prepare_buf_has_no_prepare_pinner(machine: Machine) ->
     device = capture()
     device.errno[uapi.VIDIOC_PREPARE_BUF] = ENOTTY
     found = v4l2_discovery.survey(candidates=machine(video0=device))
-    assert [p.name for p in found.pinners] == ["v4l2-vivid-video0"]
+    assert [p.name for p in found.pinners] == ["v4l2-vimc-video0"]
 
 
 def test_one_cell_opens_requests_pins_and_gives_back(machine: Machine) -> None:
@@ -262,7 +264,7 @@ def mplane() -> Device:
 def test_a_multi_planar_queue_gets_two_planes_and_its_format_back(machine: Machine) -> None:
     device = mplane()
     pinner = v4l2_discovery.survey(candidates=machine(video0=device)).pinners[0]
-    assert pinner.name == "v4l2-vivid-video0-mplane"
+    assert pinner.name == "v4l2-vimc-video0-mplane"
     assert device.format == NV12
     with pinner.open(Direction.CAPTURE) as session:
         assert device.format == NM12
@@ -314,10 +316,10 @@ def test_selectors_name_paths_drivers_buses_and_pinners(machine: Machine) -> Non
         found = v4l2_discovery.survey(only, nodes)
         assert [n.path for n in found.nodes] == [path]
         assert len(found.pinners) == 2
-    assert len(v4l2_discovery.survey(["vivid"], nodes).pinners) == 4
-    assert len(v4l2_discovery.survey(["platform:vivid-*"], nodes).pinners) == 4
-    prepare = v4l2_discovery.survey(["v4l2-vivid-video0-prepare"], nodes)
-    assert [p.name for p in prepare.pinners] == ["v4l2-vivid-video0-prepare"]
+    assert len(v4l2_discovery.survey(["vimc"], nodes).pinners) == 4
+    assert len(v4l2_discovery.survey(["platform:vimc-*"], nodes).pinners) == 4
+    prepare = v4l2_discovery.survey(["v4l2-vimc-video0-prepare"], nodes)
+    assert [p.name for p in prepare.pinners] == ["v4l2-vimc-video0-prepare"]
     assert v4l2_discovery.survey(["uvcvideo"], nodes).nodes == []
 
 
