@@ -134,19 +134,18 @@ def _groups(records: Sequence[Record]) -> list[Group]:
     for record in records:
         if record["memory"] not in families:
             families[record["memory"]] = str(record.get("memory_family") or "")
-    if "" in families.values():
-        known = _suite_families()
-        for memory, family in families.items():
-            if not family:
-                families[memory] = known.get(memory) or memory.partition("-")[0]
+    known = _suite_families()
+    # Guests side by side finish their cells in no order of ours: the suite's own is restored.
+    places = {memory: place for place, memory in enumerate(known)}
     groups: dict[str, list[str]] = {}
-    for memory, family in families.items():
+    for memory in sorted(families, key=lambda memory: places.get(memory, len(places))):
+        family = families[memory] or known.get(memory) or memory.partition("-")[0]
         groups.setdefault(family, []).append(memory)
     return [Group(family, tuple(memories)) for family, memories in groups.items()]
 
 
 def _suite_families() -> dict[str, str]:
-    """Families as this version of the suite has them, for journals that do not say."""
+    """The memory classes that this version of the suite has, in its order, with their families."""
     try:
         from hil.memory.base import all_classes
     except ImportError:  # a machine that reads reports need not be able to make memory

@@ -121,6 +121,14 @@ def test_both_directions_of_a_queue_and_conditions_are_columns() -> None:
     ]
 
 
+def test_rows_stand_in_the_suites_order_whichever_guest_was_first() -> None:
+    classes = ("memfd", "thp", "a-class-of-yours", "anonymous-untouched", "anonymous")
+    grid = Grid([{"cell": f"v4l2-x-video0/{m}/capture/steady", "verdict": "ok"} for m in classes])
+    assert [memory for group in grid.groups for memory in group.memories] == [
+        "anonymous", "anonymous-untouched", "thp", "memfd", "a-class-of-yours",
+    ]  # fmt: skip
+
+
 def test_colours_are_for_terminals_only() -> None:
     records = FAKE["small"]()
     for terminal in (True, False):
