@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hil.errors import HilError
-from hil.lab import cache
+from hil.lab import cache, rootfs
 
 VERSION = "1.42"
 _MARK = b"FIRST-COMMAND"
@@ -47,6 +47,10 @@ def install() -> Path:
                     f"virtme-ng {VERSION} cannot be installed: {done.stderr[-300:]}",
                     "Leave it out: --only with the other parts.",
                 )
+    # It puts a busybox into its initramfs and takes the one that it finds; a guest image has one.
+    busybox = place / "bin/busybox"
+    busybox.unlink(missing_ok=True)
+    busybox.symlink_to(rootfs.get().folder / "bin/busybox")
     return place / "bin"
 
 

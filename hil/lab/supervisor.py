@@ -7,8 +7,8 @@ gets the verdict, the guest is started again, and the rest goes on.  Who is to b
 * the guest reset itself, powered off, or is silent although the host gave it CPU time: the cell in
   flight (``crash``, ``hang``), or the last one when that is over;
 * the suite in the guest ended, or lost a cell: nobody but itself (``harness-error``);
-* QEMU was killed, a device model beside it failed, or the host starved the guest: the cell runs
-  once more.
+* QEMU was killed, a device model beside it failed, the host starved the guest, or the emulator
+  failed it: the cell runs once more.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from hil.cells import Cell
 from hil.errors import HilError
+from hil.lab import emulator
 from hil.lab.expression import Expression, Matcher
 from hil.lab.qemu import LostVmError
 from hil.lab.virtual import Guest, VirtualBoard
@@ -279,6 +280,9 @@ class _Drive:
             return
         if status:  # neither the kernel under test nor a driver in it can do that
             self._host_did_it(f"QEMU ended with {status} on the host", console)
+            return
+        if self.supervisor.board.emulated and (fault := emulator.fault(console)):
+            self._host_did_it(f"the guest went down of {fault}", console)
             return
         lost, what = (
             ("hang", "said nothing for too long") if status is None else ("crash", "went down")

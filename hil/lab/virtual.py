@@ -19,7 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from hil.errors import HilError, NotCompletedError
-from hil.lab import cache, doctor, hosttools, initramfs, kvm, qemu, ram, rootfs, silicon, snapshot
+from hil.lab import (
+    cache,
+    doctor,
+    emulator,
+    hosttools,
+    initramfs,
+    kvm,
+    qemu,
+    ram,
+    rootfs,
+    silicon,
+    snapshot,
+)
 from hil.lab.board import Board
 from hil.lab.kernels import Kernel
 from hil.lab.modules import Own, check_own
@@ -27,6 +39,7 @@ from hil.lab.qemu import Boot, LostVmError, Vm
 
 BOOT_SECONDS = 120.0
 _PREPARE_SECONDS = 20.0
+_LAST_WORDS = 0.5
 _GUEST_MEMORY = 2 << 30
 """Bytes of memory that a guest dirties at the most, 1 GiB huge page and all."""
 _CELLS_A_GUEST = 20
@@ -119,6 +132,7 @@ class VirtualBoard:
         works, why = kvm.kvm_works()
         self.accelerator = "kvm" if works else "tcg,thread=multi"
         self.acceleration = "KVM" if works else f"TCG, as KVM does not serve: {why}"
+        self.emulated = not works
         self._say = say
         self._lock = threading.RLock()
         self.root = rootfs.get(self.machine.arch)
@@ -150,7 +164,16 @@ class VirtualBoard:
         """
         _clean()
         if self.cold:
-            return self._boot(console, _ram_folder())
+            guest = self._boot(console, _ram_folder())
+            try:
+                self._prepare(guest.vm)
+            except LostVmError as error:
+                guest.close()
+                raise NotCompletedError(str(error), f"Its console is in {console}.") from error
+            except BaseException:
+                guest.close()
+                raise
+            return guest
         with self._lock:
             return self._from_snapshot(console)
 
@@ -188,6 +211,15 @@ class VirtualBoard:
                 snapshot.drop(found)
 
     def _boot(self, console: Path, folder: Path) -> Guest:
+        """Boot on RAM files in ``folder``; once more when the emulator was at fault."""
+        try:
+            return self._boot_once(console, folder)
+        except _EmulatorError as error:
+            self._say(f"the guest went down of {error} while it booted: once more")
+        folder.mkdir(exist_ok=True)
+        return self._boot_once(console, folder, last=True)
+
+    def _boot_once(self, console: Path, folder: Path, *, last: bool = False) -> Guest:
         vm = models = None
         try:
             with cache.full_disk_is_an_error(folder, "the guest's memory"):
@@ -207,6 +239,10 @@ class VirtualBoard:
                 models.raise_failure()
             if vm.end() == -signal.SIGBUS:  # no page for what the guest wrote
                 raise cache.no_space(folder, "the guest's memory")
+            vm.listen(_LAST_WORDS)
+            fault = emulator.fault(vm.tail(200).splitlines()) if self.emulated else ""
+            if fault and not last:
+                raise _EmulatorError(fault)
             raise NotCompletedError(
                 f"the guest with {self.kernel.release} did not come up; its console ends:\n"
                 + vm.tail(25),
@@ -258,6 +294,10 @@ def _with_models(argv: Sequence[str], console: Path, models: silicon.Models) -> 
         raise
     models.watch(vm.terminate)
     return vm
+
+
+class _EmulatorError(Exception):
+    """The emulator failed a guest that boots; the text says how."""
 
 
 def bootable(kernel: Kernel) -> Path:

@@ -24,6 +24,11 @@ SUITE = {
 }
 SILENCE = object()
 RESET, KILLED = 0, -9
+PANIC = "[   38.67] Kernel panic - not syncing: sysrq triggered crash"
+STALE_BREAKPOINT = """\
+[    2.20] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI
+[    2.21] RIP: 0010:sched_clock_cpu+0x9/0x1d0
+[    2.25] Kernel panic - not syncing: Fatal exception in interrupt"""
 
 
 def begin(cell: str) -> bytes:
@@ -48,9 +53,11 @@ class FakeVm:
     started = 0.0
 
     def __init__(
-        self, script: list[Any], end: int | None = RESET, starved: list[float] | None = None
-    ) -> None:
+        self, script: list[Any], end: int | None = RESET, starved: list[float] | None = None,
+        console: str = PANIC,
+    ) -> None:  # fmt: skip
         self.script, self.status, self.lack = list(script), end, starved or []
+        self.console = console
         self.orders: list[str] = []
         self.asked: list[str] = []
         self.deadlines: list[float] = []
@@ -82,7 +89,7 @@ class FakeVm:
         pass
 
     def tail(self, lines: int) -> str:
-        return "[   38.67] Kernel panic - not syncing: sysrq triggered crash"
+        return self.console
 
     def kill(self) -> None:
         self.killed = True
@@ -113,6 +120,7 @@ class Lab:
         self.path = folder / "journal.jsonl"
         self.notes: list[str] = []
         self.distrusted = 0
+        self.emulated = True
 
     def start(self, console: Path) -> FakeGuest:
         if not self.to_start:
@@ -243,6 +251,35 @@ def test_a_qemu_that_is_killed_twice_in_a_cell_is_an_error_of_the_lab(tmp_path: 
     records = lab.run()
     assert verdicts(records) == [(A, "harness-error"), (B, "ok"), (C, "ok")]
     assert "twice" in records[0]["reason"]
+
+
+def test_a_breakpoint_that_the_emulator_kept_is_no_crash_of_the_cell(tmp_path: Path) -> None:
+    failing = FakeVm([*cell(A), begin(B)], console=STALE_BREAKPOINT)
+    lab = Lab(tmp_path, failing, FakeVm([*cell(B), *cell(C), FINISHED]))
+    assert verdicts(lab.run()) == [(A, "ok"), (B, "ok"), (C, "ok")]
+    assert "stale breakpoint" in lab.notes[0]
+
+
+@pytest.mark.parametrize(
+    "console",
+    [
+        STALE_BREAKPOINT.replace("Oops: int3", "Oops: invalid opcode"),
+        # The first fault is the driver's.
+        "[    1.00] BUG: kernel NULL pointer dereference\n[    1.01] Oops: 0000 [#1] SMP\n"
+        + STALE_BREAKPOINT.replace("#1", "#2"),
+    ],
+)
+def test_any_other_fault_is_the_guests_own(tmp_path: Path, console: str) -> None:
+    failing = FakeVm([*cell(A), begin(B)], console=console)
+    lab = Lab(tmp_path, failing, FakeVm([*cell(C), FINISHED]))
+    assert verdicts(lab.run()) == [(A, "ok"), (B, "crash"), (C, "ok")]
+
+
+def test_on_real_processors_a_breakpoint_is_a_crash(tmp_path: Path) -> None:
+    failing = FakeVm([*cell(A), begin(B)], console=STALE_BREAKPOINT)
+    lab = Lab(tmp_path, failing, FakeVm([*cell(C), FINISHED]))
+    lab.emulated = False
+    assert verdicts(lab.run()) == [(A, "ok"), (B, "crash"), (C, "ok")]
 
 
 def test_a_qemu_killed_between_cells_spoils_nothing(tmp_path: Path) -> None:
