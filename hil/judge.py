@@ -204,6 +204,8 @@ def _counted(evidence: Mapping[str, Any], rule: Rule | None) -> list[_Finding]:
         return found
     own = _number(buffer, "pages") if rule is None or rule.pinned or not rule.accept else 0
     companions = _number(buffer, "companion_pages")
+    if rule is not None and rule.by_folio and own:
+        own = max(1, min(own, held - companions))
     if held != own + companions:
         planes = f" and {companions} of other planes" if companions else ""
         found.append(

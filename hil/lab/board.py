@@ -125,6 +125,8 @@ class Suite:
     devices: tuple[str, ...] = ()
     require: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()
+    control: bool = True
+    """Whether a virtual board runs the control's cells beside the drivers'."""
 
 
 @dataclass(frozen=True)

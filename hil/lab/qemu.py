@@ -307,6 +307,22 @@ class Vm:
         self.kill()
 
 
+def patient_line(vm: Vm, limit: float, patience: float = 10.0) -> bytes | None:
+    """The next line from the guest; None when it is gone, or silent for ``limit`` seconds.
+
+    Seconds in which the host gave QEMU no CPU do not count, up to ``patience`` times the limit.
+    """
+    began, before = time.monotonic(), vm.waits()
+    starved = 0.0
+    while True:
+        for line in vm.lines(began + limit + starved):
+            return line
+        more = min(vm.starved(before), (patience - 1) * limit)
+        if vm.end() is not None or more < starved + 1.0:
+            return None
+        starved = more
+
+
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
     """Signals count after the block: one that raises within asyncio leaves its tasks a mess."""

@@ -26,7 +26,7 @@ from hil.cells import Cell
 from hil.errors import HilError
 from hil.lab import emulator
 from hil.lab.expression import Expression, Matcher
-from hil.lab.qemu import LostVmError
+from hil.lab.qemu import LostVmError, patient_line
 from hil.lab.virtual import Guest, VirtualBoard
 from hil.runs.journal import Journal, Record
 from hil.runs.suite import make_record
@@ -38,8 +38,6 @@ GRACE = 12.0
 in the guest needs some to kill the child and to read its stack."""
 _LAST_WORDS = 1.5
 _FRUITLESS = 3
-_PATIENCE = 10
-"""How many times longer a guest may be silent when the host gives QEMU no CPU."""
 
 
 class Watcher(Protocol):
@@ -194,16 +192,8 @@ class _Drive:
 
     def _next(self) -> dict[str, Any] | None:
         """The next message; None when the guest is gone, or silent although it had CPU time."""
-        limit = self.supervisor.timeout + GRACE
-        began, before = time.monotonic(), self.vm.waits()
-        starved = 0.0
-        while True:
-            for line in self.vm.lines(began + limit + starved):
-                return _decode(line)
-            more = min(self.vm.starved(before), (_PATIENCE - 1) * limit)
-            if self.vm.end() is not None or more < starved + 1.0:
-                return None
-            starved = more
+        line = patient_line(self.vm, self.supervisor.timeout + GRACE)
+        return None if line is None else _decode(line)
 
     def _take(self, message: dict[str, Any]) -> bool:
         """Deal with one message; False when the guest is to go."""

@@ -13,7 +13,6 @@ import signal
 import struct
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from hil.lab import (
 from hil.lab.board import Board
 from hil.lab.kernels import Kernel
 from hil.lab.modules import Own, check_own
-from hil.lab.qemu import Boot, LostVmError, Vm
+from hil.lab.qemu import Boot, LostVmError, Vm, patient_line
 
 BOOT_SECONDS = 120.0
 _PREPARE_SECONDS = 20.0
@@ -230,11 +229,10 @@ class VirtualBoard:
                 vm = _with_models(argv, console, models)
             else:
                 vm = Vm(argv, console)
-            for line in vm.lines(time.monotonic() + BOOT_SECONDS):
-                message = json.loads(line)
-                if message.get("event") == "collected":
-                    return Guest(vm, message, "cold", folder, models)
-                break
+            line = patient_line(vm, BOOT_SECONDS)
+            message = json.loads(line) if line else {}
+            if message.get("event") == "collected":
+                return Guest(vm, message, "cold", folder, models)
             if models is not None:
                 models.raise_failure()
             if vm.end() == -signal.SIGBUS:  # no page for what the guest wrote
@@ -259,9 +257,9 @@ class VirtualBoard:
     def _prepare(self, vm: Vm) -> None:
         """Bring the guest to the state that the snapshot is to have; LostVmError."""
         vm.send({"cpus": self.machine.cpus_for_cells})
-        for line in vm.lines(time.monotonic() + _PREPARE_SECONDS):
-            if json.loads(line).get("event") == "prepared":
-                return
+        line = patient_line(vm, _PREPARE_SECONDS)
+        if line and json.loads(line).get("event") == "prepared":
+            return
         raise LostVmError("the guest did not take its CPUs offline")
 
     def _restore(self, found: snapshot.Snapshot, console: Path) -> Guest:

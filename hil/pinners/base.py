@@ -146,6 +146,15 @@ class Survey(NamedTuple):
     pinners: list[Pinner]
     nodes: list[Node]
 
+    def joined(self, other: Survey) -> Survey:
+        """Both, each device once."""
+        seen = {node.path for node in self.nodes}
+        names = {pinner.name for pinner in self.pinners}
+        return Survey(
+            [*self.pinners, *(p for p in other.pinners if p.name not in names)],
+            [*self.nodes, *(n for n in other.nodes if n.path not in seen)],
+        )
+
 
 def selected(only: Sequence[str], names: Sequence[str]) -> bool:
     """True when nothing is asked for in particular, or one of a device's names matches.

@@ -240,6 +240,8 @@ def _print_bad(console: Console, grid: Grid) -> None:
         if mark is FIXED:
             known = records[0].get("known") or {}
             _print_whole(console, f"known as {known.get('id')}: {known.get('reference')}")
+        if found := records[0].get("attribution"):
+            _print_whole(console, f"{found['to']}: {found['why']}")
         _print_cells(console, records)
     _print_more(console, len(bad) - _REASONS_SHOWN, "kinds of bad cells")
     console.print()

@@ -97,6 +97,7 @@
     const expected = cell.expected;
     section("Rule", rows([
       ["must be", expected ? (expected.accept ? "accepted" : `refused with ${words(expected.errnos)}`) : "no rule says"],
+      ["whose", cell.attribution ? `${cell.attribution.to}: ${cell.attribution.why}` : null],
       ["rule", cell.rule], ...Object.entries(cell.source ?? {}),
     ]));
     if (cell.known) section(`Known: ${cell.known.id ?? ""}`, make("p", cell.known.because ?? ""), cell.known.reference ? link(cell.known.reference) : null);

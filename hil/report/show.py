@@ -109,6 +109,11 @@ def _times(meta: Mapping[str, Any]) -> list[str]:
     return [*times, f"took {spent.total_seconds():.0f} s"]
 
 
+def _whose(record: Mapping[str, Any]) -> str | None:
+    found = record.get("attribution")
+    return f"{found['to']}: {found['why']}" if found else None
+
+
 def _print_judgement(console: Console, record: Mapping[str, Any]) -> None:
     mark = mark_of(record)
     outcome = outcome_of(record)
@@ -132,6 +137,7 @@ def _print_judgement(console: Console, record: Mapping[str, Any]) -> None:
             "must be": must,
             "rule": record.get("rule"),
             **(record.get("source") or {}),
+            "whose": _whose(record),
             "known": known.get("id"),
             "known because": known.get("because"),
             "reference": known.get("reference"),

@@ -23,7 +23,7 @@ from hil.rules.table import (
 from hil.system.release import FINAL, Release
 
 DOCS = FOLDER.parent.parent / "docs" / "rules"
-FAMILIES = ("vb2-vmalloc",)
+FAMILIES = ("vb2-vmalloc", "io-uring")
 
 _LAST_MINOR = {4: 20, 5: 19, 6: 19}
 _NEWEST = 1_000_000
@@ -133,6 +133,12 @@ def _known(entry: Known) -> list[str]:
     ]
 
 
+def _by_folio(found: Table) -> list[str]:
+    if found.by_folio is None:
+        return []
+    return [f"On {found.by_folio} neighbouring pages of a folio may share a pin."]
+
+
 def page(found: Table, names: Iterable[str], known: Iterable[Known]) -> str:
     """The whole page as Markdown; ``names`` are the memory classes in their order."""
     names = list(names)
@@ -146,6 +152,7 @@ def page(found: Table, names: Iterable[str], known: Iterable[Known]) -> str:
         "`take`: the buffer is accepted, each page pinned once and none left in ZONE_MOVABLE. An",
         "errno: it is refused with that. Two answers are capture / output. `–`: the kernel has no",
         "such memory. `*`: older stable releases of that series do otherwise, see the rules below.",
+        *_by_folio(found),
         "",
         *_grid(
             ["memory", *(head for head, _ in ranges)],

@@ -24,6 +24,7 @@ LATER_PAGE = "later page"
 ANY_PAGE = "any page"
 ADDRESS = "address"
 
+_TOP_KEYS = ("family", "first", "last", "rule")
 _ROW_KEYS = ("id", "memory", "since", "expect", "because", "source")
 _ROW_OPTIONAL = ("direction", "until", "errno", "at", "when", "pinned", "commit")
 _FUNNEL_KEYS = ("id", "at", "since", "errno", "because", "source")
@@ -44,6 +45,8 @@ class Rule(NamedTuple):
     source: str
     commit: str
     span: Span
+    by_folio: bool = False
+    """Neighbouring pages of a folio may be held by one pin together."""
 
     @property
     def expected(self) -> str:
@@ -91,6 +94,8 @@ class Table(NamedTuple):
     last: Release
     funnels: tuple[Funnel, ...]
     rows: tuple[Row, ...]
+    by_folio: Span | None = None
+    """The kernels on which neighbouring pages of a folio may be held by one pin together."""
 
     def covers(self, release: Release) -> bool:
         return self.first[:2] <= release[:2] <= self.last[:2]
@@ -124,6 +129,7 @@ class Table(NamedTuple):
             row.source,
             row.commit,
             row.span,
+            self.by_folio is not None and self.by_folio.holds(release),
         )
 
 
@@ -191,7 +197,7 @@ def _funnel(path: Path, row: Any) -> Funnel:
 def read(path: Path) -> Table:
     """Read and check a table; HilError names the row and key at fault."""
     content = toml.load(path)
-    toml.check_keys(path, "top", content, ("family", "first", "last", "rule"), ("funnel",))
+    toml.check_keys(path, "top", content, _TOP_KEYS, ("funnel", "by_folio"))
     try:
         first, last = parse(content["first"]), parse(content["last"])
     except (ValueError, AttributeError) as error:
@@ -202,7 +208,10 @@ def read(path: Path) -> Table:
     for place, name in enumerate(ids):
         if name in ids[:place]:
             raise toml.fail(path, f"row {name!r}", "this id is there twice")
-    return Table(toml.text(path, "top", content, "family"), first, last, funnels, rows)
+    family = toml.text(path, "top", content, "family")
+    shared = content.get("by_folio")
+    by_folio = None if shared is None else toml.span(path, "by_folio", shared)
+    return Table(family, first, last, funnels, rows, by_folio)
 
 
 _tables: dict[str, Table | None] = {}

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hil import judge
+from hil import attribution, judge
 from hil.cells import Cell, Direction
 from hil.conditions import Condition, all_conditions
 from hil.errors import HilError
 from hil.memory.base import MemoryClass, all_classes
 from hil.memory.bench import Bench
-from hil.pinners import Pinner, Survey, survey
+from hil.pinners import Pinner, Survey, io_uring, survey
 from hil.rules import table
 from hil.rules.known import all_known
 from hil.runs import child, trial
@@ -39,12 +39,17 @@ class Suite:
         scratch: Mapping[str, Path] | None = None,
         conditions: Sequence[str] = (),
         guard: Guard | None = None,
+        control_cells: bool = False,
     ) -> None:
         self.release = release.running()
         self.survey: Survey = survey(devices)
+        if control_cells:
+            self.survey = self.survey.joined(io_uring.survey((io_uring.NAME,)))
         self.pinners: dict[str, Pinner] = {p.name: p for p in self.survey.pinners}
         self.classes: dict[str, MemoryClass] = all_classes()
         self.conditions = _chosen_conditions(conditions)
+        self.control = io_uring.control()
+        """Whom bad cells are compared with; None where this kernel has none."""
         self._scratch, self._guard = scratch or {}, guard
         self._bench: Bench | None = None
         self._learnt: set[str] = set()
@@ -108,6 +113,17 @@ class Suite:
         began = time.monotonic()
         pinner = self.pinners[cell.pinner]
         self._learn(pinner)
+        record = self._judged(cell, pinner, deadline)
+        control = self.control
+        if control is not None and attribution.asked(record, control.name):
+            beside = cell._replace(pinner=control.name, direction=Direction.CAPTURE)
+            there = self._judged(beside, control, deadline)
+            record["attribution"] = attribution.attribute(record, there)
+            record["seconds"] = round(time.monotonic() - began, 4)
+        return record
+
+    def _judged(self, cell: Cell, pinner: Pinner, deadline: float) -> Record:
+        began = time.monotonic()
         self.bench.busy_node = pinner.node
         evidence = trial.run(
             cell,
@@ -175,6 +191,7 @@ def make_record(
         "verdict": str(found.verdict),
         "reason": found.reason,
         "known": known and {"id": known.id, "reference": known.reference, "because": known.because},
+        "attribution": None,
         "evidence": evidence,
         "seconds": round(seconds, 4),
     }

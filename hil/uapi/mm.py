@@ -66,7 +66,13 @@ CAP_IPC_LOCK = 14
 
 # arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h,
 # arch/arm/tools/syscall.tbl
-_EVERYWHERE = {"fsopen": 430, "fsconfig": 431, "fsmount": 432}
+_EVERYWHERE = {
+    "io_uring_setup": 425,
+    "io_uring_register": 427,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+}
 _NUMBERS = {
     "x86_64": {
         "mbind": 237,

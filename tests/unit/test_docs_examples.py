@@ -73,11 +73,11 @@ def test_the_example_defect_is_one_of_the_projects(tmp_path: Path) -> None:
 
 
 def test_the_example_pinner_pins(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = _load(monkeypatch, "hil.pinners.io_uring_example", _example("class IoUringPinner"))
+    module = _load(monkeypatch, "hil.pinners.xdp_example", _example("class XdpPinner"))
     found: Survey = module.survey(())
     assert module.survey(("vivid",)) == Survey([], [])
     if not found.pinners:
-        pytest.skip(f"no io_uring here: {found.nodes[0].reason}")
+        pytest.skip(f"no AF_XDP here: {found.nodes[0].reason}")
     (pinner,) = found.pinners
     with pinner.open(Direction.CAPTURE) as session:
         address = base.place(session.length)

@@ -92,7 +92,7 @@ def _kind(hint: Any) -> str:
         return {str: "array of strings"}.get(arguments[0], "array of tables")
     if origin is dict:
         return "table of strings"
-    return {str: "string", int: "integer"}.get(hint, "table")
+    return {str: "string", int: "integer", bool: "boolean"}.get(hint, "table")
 
 
 @pytest.mark.parametrize("title", _TITLES)
