@@ -66,6 +66,9 @@ class Asked(Suite):
         self.pinners = {DRIVER: None}  # type: ignore[dict-item]
         self.control = io_uring.IoUringPinner()
 
+    def _learn(self, pinner: Any) -> None:
+        """There is no device."""
+
     def _judged(self, cell: Cell, pinner: Any, deadline: float) -> dict[str, Any]:
         self.asked.append(cell)
         return record(cell.pinner, self.verdicts[cell.pinner]) | {"seconds": 0.0}

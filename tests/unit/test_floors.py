@@ -15,7 +15,7 @@ FLOORS = (
     {"errors", "cells", "verdicts", "tables"},
     {"uapi", "system"},
     {"evidence", "memory", "pinners", "conditions"},
-    {"rules", "judge"},
+    {"rules", "judge", "attribution"},
     {"runs"},
     {"report", "lab", "silicon", "bisect"},
     {"cli"},
