@@ -32,6 +32,7 @@ _FIRST_SLOT = 0x10
 # (QEMU hw/isa/lpc_ich9.c ich9_lpc_update_apic, hw/pci-host/q35.c).
 _INTX = {"q35": "/machine/q35/ioapic unnamed-gpio-in {}"}
 _END_SECONDS = 5.0
+_FAILING_SECONDS = 3.0
 
 
 class ModelError(NotCompletedError):
@@ -189,7 +190,7 @@ class Models:
         for process in self._processes:
             # One that fails at its start and a QEMU that misses it end at the same time.
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.5)
+                process.wait(_FAILING_SECONDS)
         if told := self.failure():
             raise ModelError(told, f"The whole log is in {self.logs[0].parent}.")
 
