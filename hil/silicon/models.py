@@ -12,7 +12,7 @@ from hil.errors import HilError
 from hil.silicon.device import PciDevice
 from hil.silicon.registers import RegisterDevice
 
-NAMES: dict[str, str] = {}
+NAMES: dict[str, str] = {"g2d": "hil.silicon.g2d.device:G2d"}
 """The project's own: name -> "module:Class"."""
 
 Model = type[PciDevice] | type[RegisterDevice]
