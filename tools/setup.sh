@@ -18,12 +18,15 @@ needed=(
     "setpriv util-linux"
     "zstd zstd"
     "xz xz-utils"
-)
-# what one test of `make test` compiles with
-wanted=(
+    # drivers that no stock kernel has are built (docs/boards/exynos.md)
     "gcc gcc"
+    "make make"
+)
+# what tests of `make test` compile with
+wanted=(
     "/usr/include/stdio.h libc6-dev"
     "/usr/include/linux/videodev2.h linux-libc-dev"
+    "/usr/include/libdrm/exynos_drm.h libdrm-dev"
 )
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -114,7 +117,7 @@ programs() {
             "    .venv/bin/hil run --kernel SPEC    the same"
     fi
     if [ -n "$extra" ]; then
-        say "note: no $(printf '%s\n' "$extra" | sed 's/ .*//' | words): one test is skipped"
+        say "note: no $(printf '%s\n' "$extra" | sed 's/ .*//' | words): tests that compile with it are skipped"
     fi
     if ! have apt-get; then
         say "note: no apt-get: only local kernels (--kernel deb:FILE[,FILE] or dir:PATH)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hil import tables
 from hil.conditions import all_conditions
@@ -78,7 +79,7 @@ class Machine:
     pmem: tuple[Pmem, ...] = ()
     devices: tuple[str, ...] = ()
     silicon: tuple[Silicon, ...] = ()
-    """Device models; a board with any boots cold, for QEMU does not know their state."""
+    """Device models; a board with a PCI one boots cold, for QEMU does not know its state."""
     command_line: str = ""
 
 
@@ -110,6 +111,10 @@ class Guest:
     """Modules that bring the devices under test; loaded first."""
     modules: tuple[str, ...] = ()
     """Modules that the memory classes need."""
+    build: tuple[str, ...] = ()
+    """Drivers that stock kernels lack: recipes of lab-config/drivers, loaded in this order."""
+    unmodified: tuple[str, ...] = ()
+    """Modules that are built without the corrections of their source."""
     module_options: dict[str, str] = field(default_factory=dict)
     firmware: dict[str, str] = field(default_factory=dict)
     """Files of zeros that stand for a device's firmware: name below /lib/firmware, size."""
@@ -153,9 +158,33 @@ def load(name: str) -> Board:
             f"no board {name!r}: {path} does not exist",
             f"Boards here: {known}. A path that ends in .toml names a board file of your own.",
         )
-    board = tables.build(Board, {**tables.load(path), "text": path.read_text()}, str(path))
+    board = tables.build(Board, {**_whole(path), "text": path.read_text()}, str(path))
     _check(board, path)
     return board
+
+
+def _whole(path: Path) -> dict[str, Any]:
+    """The file's tables, over those of the board that its key ``base`` names."""
+    content = tables.load(path)
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    under = BOARDS / f"{base}.toml"
+    if not isinstance(base, str) or not under.exists() or under == path:
+        raise HilError(
+            f"{path}: base: found {base!r}", "Expected the name of another board of the project."
+        )
+    return _over(_whole(under), content)
+
+
+def _over(under: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """Tables key by key; everything else, arrays of tables too, takes the place of what was."""
+    merged = dict(under)
+    for key, value in content.items():
+        there = under.get(key)
+        both = isinstance(value, dict) and isinstance(there, dict)
+        merged[key] = _over(there, value) if both and there is not None else value
+    return merged
 
 
 def _check(board: Board, path: Path) -> None:

@@ -27,6 +27,9 @@ PACKAGES = {
     "zstd": "zstd",
     "xz": "xz-utils",
     "gcc": "gcc",
+    "make": "make",
+    "arm-linux-gnueabihf-gcc": "gcc-arm-linux-gnueabihf",
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
 }
 #: what ``hil run`` needs on a machine where kernel and image come from the archive
 NEEDED = ("qemu-system-x86_64", "mksquashfs", "depmod", "dpkg-deb", "tar", "setpriv", "xz", "zstd")

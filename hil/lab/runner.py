@@ -208,6 +208,7 @@ def _facts(
         },
         "acceleration": virtual.acceleration,
         "own_modules": [f"{m.name}: {m.file}" for m in virtual.own],
+        "built_drivers": [built.told() for built in virtual.built],
         "started": before.get("started") or _now(),
         "status": "incomplete",
     }
@@ -241,6 +242,9 @@ def _head(
             nodes.append(node)
     for (driver, allocator, bus), nodes in drivers.items():
         yield f"{driver} ({allocator}) on {bus}: {' '.join(nodes)}"
+    for built in virtual.built:
+        if built.corrections:
+            yield f"{built.name} of {built.source}, corrected: {'; '.join(built.corrections)}"
     yield f"journal: {folder.journal}"
 
 

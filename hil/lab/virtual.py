@@ -13,7 +13,7 @@ import signal
 import struct
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from hil.errors import HilError, NotCompletedError
 from hil.lab import (
     cache,
     doctor,
+    drivers,
     emulator,
     hosttools,
     initramfs,
@@ -34,6 +35,7 @@ from hil.lab import (
 from hil.lab.board import Board
 from hil.lab.kernels import Kernel
 from hil.lab.modules import Own, check_own
+from hil.lab.progress import Say, quiet
 from hil.lab.qemu import Boot, LostVmError, Vm, patient_line
 
 BOOT_SECONDS = 120.0
@@ -76,6 +78,7 @@ class Guest:
         """The device models that run beside it, where the board has any."""
         self.cells: list[str] = said["cells"]
         self.slow = frozenset(said["slow"])
+        self.destructive = frozenset(said.get("destructive", ()))
         self.suite: dict[str, Any] = said["suite"]
         self.uptimes: dict[str, float] = said["uptimes"]
         self.how = how
@@ -114,20 +117,28 @@ class VirtualBoard:
         *,
         cold: bool = False,
         marks: str = "hw",
-        say: Callable[[str], None] = lambda _: None,
+        say: Say = quiet,
     ) -> None:
         """``marks`` is what a cold guest is asked to collect; a snapshot always holds all cells."""
         assert board.machine is not None
         self.board, self.machine, self.kernel = board, board.machine, kernel
-        # QEMU can't save what a device model of ours holds.
-        self.cold = cold = cold or bool(self.machine.silicon)
         self.qemu = qemu.version(self.machine.arch)
         self.transports: list[str] = []
         """How each device model of the board reaches its guest."""
         if self.machine.silicon:
             known = qemu.devices(self.machine.arch)
             self.transports = silicon.check(self.machine, known, self.qemu)
-        self.own: list[Own] = [check_own(path, kernel) for path in modules]
+        # QEMU can't save what a model holds; one with registers in RAM holds nothing between jobs.
+        self.cold = cold = cold or any(how != "registers" for how in self.transports)
+        self.built = drivers.get(
+            [drivers.load(name) for name in board.guest.build], kernel,
+            unmodified=board.guest.unmodified, say=say,
+        )  # fmt: skip
+        """Drivers that were built for this kernel."""
+        users = [check_own(path, kernel) for path in modules]
+        taken = {module.name for module in users}
+        ours = [check_own(b.file, kernel) for b in self.built if b.name not in taken]
+        self.own: list[Own] = [*ours, *users]
         works, why = kvm.kvm_works()
         self.accelerator = "kvm" if works else "tcg,thread=multi"
         self.acceleration = "KVM" if works else f"TCG, as KVM does not serve: {why}"
@@ -188,10 +199,12 @@ class VirtualBoard:
         folder = snapshot.workplace(self.key)
         guest = self._boot(console, folder)
         said = {"cells": guest.cells, "slow": sorted(guest.slow), "suite": guest.suite,
-                "uptimes": guest.uptimes}  # fmt: skip
+                "destructive": sorted(guest.destructive), "uptimes": guest.uptimes}  # fmt: skip
         try:
             self._prepare(guest.vm)
             made = snapshot.save(guest.vm, folder, self.key, said)
+            if guest.models is not None:
+                guest.models.close()
             return self._restore(made, console)
         except LostVmError as error:
             guest.close()
@@ -226,9 +239,7 @@ class VirtualBoard:
             argv = qemu.command(self.machine, self.boot, folder, shared=True)
             if self.transports:
                 models = silicon.Models(self.machine, self.transports, folder, console)
-                vm = _with_models(argv, console, models)
-            else:
-                vm = Vm(argv, console)
+            vm = _launch(argv, console, models)
             line = patient_line(vm, BOOT_SECONDS)
             message = json.loads(line) if line else {}
             if message.get("event") == "collected":
@@ -263,14 +274,27 @@ class VirtualBoard:
         raise LostVmError("the guest did not take its CPUs offline")
 
     def _restore(self, found: snapshot.Snapshot, console: Path) -> Guest:
-        argv = qemu.command(self.machine, self.boot, found.folder, shared=False)
-        vm = Vm(argv, console, incoming=True)
+        folder = vm = models = None
         try:
+            if self.transports:
+                # Models reach the RAM through files: this guest gets its own, and shares them.
+                folder = _ram_folder()
+                with cache.full_disk_is_an_error(folder, "the guest's memory"):
+                    ram.copy(found.folder, folder, self.machine)
+                models = silicon.Models(self.machine, self.transports, folder, console)
+            place, shared = folder or found.folder, folder is not None
+            argv = qemu.command(self.machine, self.boot, place, shared=shared)
+            vm = _launch(argv, console, models, incoming=True)
             snapshot.restore(vm, found)
         except BaseException:
-            vm.kill()
+            if vm is not None:
+                vm.kill()
+            if models is not None:
+                models.close()
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
             raise
-        return Guest(vm, found.said, "snapshot", None)
+        return Guest(vm, found.said, "snapshot", folder, models)
 
     def jobs(self, cells: int) -> int:
         """How many guests are worth running side by side on this machine for so many cells."""
@@ -283,10 +307,17 @@ class VirtualBoard:
         return f"{own} {self.machine.command_line} {ram.command_line(self.machine)}"
 
 
-def _with_models(argv: Sequence[str], console: Path, models: silicon.Models) -> Vm:
-    """QEMU with device models beside it; ModelError when one of them fails as it starts."""
+def _launch(
+    argv: Sequence[str], console: Path, models: silicon.Models | None, *, incoming: bool = False
+) -> Vm:
+    """QEMU, with its device models beside it; ModelError when one of them fails as it starts."""
+    if models is None:
+        return Vm(argv, console, incoming=incoming)
     try:
-        vm = Vm([*argv, *models.arguments], console, fds=models.fds, started=models.handed_over)
+        vm = Vm(
+            [*argv, *models.arguments], console,
+            incoming=incoming, fds=models.fds, started=models.handed_over,
+        )  # fmt: skip
     except HilError:
         models.raise_failure()
         raise

@@ -112,3 +112,21 @@ def test_a_board_that_is_not_there(tmp_path: Path) -> None:
 def _folder(path: Path) -> Path:
     path.mkdir()
     return path
+
+
+def test_a_board_that_rests_on_another_says_only_what_differs(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'base = "virtual-exynos"\nname = "mine"\n[machine]\ncpus = 1\n'
+        '[[machine.silicon]]\nmodel = "g2d"\ntransport = "registers"\naddress = "1"\n'
+        'interrupt = "a b 1"\n'
+    )
+    mine, base = boards.load(str(file)), boards.load("virtual-exynos")
+    assert (mine.name, mine.summary) == ("mine", base.summary)
+    assert mine.machine is not None and base.machine is not None
+    assert (mine.machine.cpus, mine.machine.pmem) == (1, base.machine.pmem)
+    assert [s.address for s in mine.machine.silicon] == ["1"]
+    assert "name" in mine.text and "pmem" not in mine.text
+    file.write_text('base = "nothing"\nname = "mine"\nkind = "virtual"\n')
+    with pytest.raises(HilError, match="base: found 'nothing'"):
+        boards.load(str(file))
