@@ -13,7 +13,8 @@ The order of precedence, first that applies:
 5. no rule: ``no-rule``; else ``ok``.
 
 Of several findings the first that no known defect excuses is the verdict; when all are excused, the
-first.  Findings need no rule, save accepted, refused and errno: a leak is a leak on any kernel.
+first that is not a warning of once a boot.  Findings need no rule, save accepted, refused and
+errno: a leak is a leak on any kernel.
 A verdict ``ok`` with ``known`` set: the known defect did not show, its entry is out of date.
 """
 
@@ -36,6 +37,10 @@ STAGES = ("open", "make", "before", "pin", "during", "hold", "release", "after",
 # nothing about the driver under test.  Left are M, B, D, W and L, and bits that are not known yet.
 _HARMLESS_TAINT = sum(1 << bit for bit in (0, 1, 2, 3, 6, 8, 10, 11, 12, 13, 15, 16, 17, 18, 19))
 _WARNED = 1 << 9
+_FOUR_GIB = 1 << 20  # as a frame number, with pages of 4 KiB
+
+
+_WHILE_PINNED = frozenset({Verdict.MOVED, Verdict.STAYED, Verdict.CORRUPT, Verdict.STALE})
 
 
 class Judgement(NamedTuple):
@@ -67,10 +72,13 @@ def _past_call(stage: str) -> bool:
 
 
 def facts(evidence: Mapping[str, Any]) -> dict[str, object]:
-    """What rules may look at: the buffer's own facts, ``movable`` and ``pfnmap``."""
+    """What rules may look at: the buffer's own facts, and what was seen of mapping and frames."""
     buffer = _part(evidence, "buffer")
     found: dict[str, object] = dict(_part(buffer, "facts"))
     found["movable"] = "Movable" in zone_names(evidence)
+    during = _part(_part(evidence, "frames"), "during")
+    found["scattered"] = not during.get("contiguous", True)
+    found["above_4g"] = _number(_part(during, "first"), "frame") >= _FOUR_GIB
     flags = _part(buffer, "proof").get("VmFlags")
     if isinstance(flags, str):
         # GUP asks for both; TTM's mappings have VM_IO alone.
@@ -268,7 +276,18 @@ def _unjudged(evidence: Mapping[str, Any]) -> str:
 
 def _outdated(known: list[Known], evidence: Mapping[str, Any]) -> Known | None:
     """A defect that this cell had to show and did not."""
-    return next((entry for entry in known if entry.always and entry.met(evidence)), None)
+    refused = evidence.get("errno") is not None
+    return next(
+        (
+            entry
+            for entry in known
+            if entry.always
+            and entry.met(evidence)
+            # What was rightly refused can't show what befalls pinned memory.
+            and not (refused and _WHILE_PINNED.issuperset(entry.verdicts))
+        ),
+        None,
+    )
 
 
 def judge(
@@ -297,7 +316,8 @@ def judge(
     found += _frames(evidence, rule)
     if found:
         excuses = [excuse(finding) for finding in found]
-        first = excuses.index(None) if None in excuses else 0
+        telling = [n for n, entry in enumerate(excuses) if entry is not None and not entry.once]
+        first = excuses.index(None) if None in excuses else next(iter(telling), 0)
         others = ", ".join(dict.fromkeys(f.verdict for n, f in enumerate(found) if n != first))
         reason = found[first].reason + (f"; also {others}" if others else "")
         return Judgement(found[first].verdict, reason, excuses[first], rule)

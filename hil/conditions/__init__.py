@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from hil.conditions.base import Condition
+from hil.conditions.job import JOBS
 from hil.conditions.misbehave import MISBEHAVING
 from hil.conditions.steady import Steady
 
 __all__ = ["Condition", "all_conditions"]
 
-_CONDITIONS: tuple[type[Condition], ...] = (Steady, *MISBEHAVING)
+_CONDITIONS: tuple[type[Condition], ...] = (Steady, *MISBEHAVING, *JOBS)
 
 
 def all_conditions() -> dict[str, Condition]:

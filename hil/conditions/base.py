@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hil.memory.base import Buffer
-    from hil.pinners.base import Session
+    from hil.pinners.base import Pinner, Session
 
 
 class Condition:
@@ -21,6 +21,12 @@ class Condition:
     summary: str
     only_on_demand = False
     """True for those that run only where a board names them."""
+    destructive = False
+    """True where a driver that fails takes the machine with it: such cells run last."""
+
+    def concerns(self, pinner: Pinner, memory: str) -> bool:
+        """Whether it makes sense with this pinner and memory class."""
+        return True
 
     def before(self, buffer: Buffer, session: Session) -> None:
         """Prepare, before the counters are read and the buffer is pinned."""

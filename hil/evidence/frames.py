@@ -286,10 +286,24 @@ def unsuitable(words: Iterable[int]) -> int:
     )
 
 
+def neighbours(words: array[int]) -> bool:
+    """Whether all pages are present and their frames follow one another."""
+    if not words or not words[0] & PRESENT:
+        return False
+    first = words[0]
+    if words == array("Q", range(first, first + len(words))):  # flags alike: the usual case
+        return True
+    frame = first & FRAME_MASK
+    return all(
+        word & PRESENT and word & FRAME_MASK == number for number, word in enumerate(words, frame)
+    )
+
+
 def describe(address: int, length: int, words: array[int] | None = None) -> dict[str, Any]:
     """The evidence of one moment: first and last page, and how many pages lie in which zone.
 
-    ``words`` are pagemap words already at hand.  Pages that are not present are counted as
+    ``contiguous`` tells whether all pages' frames follow one another.  ``words`` are pagemap words
+    already at hand.  Pages that are not present are counted as
     ``absent``, those in swap as ``swapped``.
     """
     if words is None:
@@ -300,6 +314,7 @@ def describe(address: int, length: int, words: array[int] | None = None) -> dict
         "first": describe_word(words[0]) if words else None,
         "last": describe_word(words[-1]) if words else None,
         "zones": counts,
+        "contiguous": neighbours(words),
     }
     if missing:
         in_swap = sum(1 for w in words if w & SWAPPED)

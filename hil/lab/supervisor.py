@@ -29,7 +29,7 @@ from hil.lab.expression import Expression, Matcher
 from hil.lab.qemu import LostVmError, patient_line
 from hil.lab.virtual import Guest, VirtualBoard
 from hil.runs.journal import Journal, Record
-from hil.runs.suite import make_record
+from hil.runs.suite import make_record, unfit
 from hil.system import release
 from hil.verdicts import Verdict
 
@@ -239,7 +239,7 @@ class _Drive:
                 self.judged += 1  # no fault of the guest
                 return False
         self._keep(record)
-        return not _unfit(record)
+        return not unfit(record)  # else it stops by itself (fixtures/guest.py)
 
     def _keep(self, record: Record) -> None:
         self.left.pop(record["cell"], None)
@@ -323,11 +323,6 @@ def _sibling(console: Path, number: int) -> Path:
     return console.with_name(f"{console.stem}-{number}{console.suffix}")
 
 
-def _unfit(record: Record) -> bool:
-    """Whether the guest stops after this record (fixtures/guest.py)."""
-    return record["verdict"] in (Verdict.HANG, Verdict.KERNEL_WARNING, Verdict.CRASH)
-
-
 def _decode(line: bytes) -> dict[str, Any]:
     try:
         message = json.loads(line)
@@ -344,7 +339,11 @@ def select(guest: Guest, keywords: str, marks: str) -> list[str]:
     by_name, by_mark = _expression(keywords, "-k"), _expression(marks, "-m")
     chosen = []
     for cell in guest.cells:
-        own = ("hw", "slow") if cell in guest.slow else ("hw",)
+        own = ["hw"]
+        if cell in guest.slow:
+            own.append("slow")
+        if cell in guest.destructive:
+            own.append("destructive")
         # All that pytest looks at: function with parameter, file, folders, marks.
         names = "\n".join((f"test_pinning[{cell}]", "test_pinning.py", "tests", *own)).lower()
         if by_name and not by_name.holds(_within(names)):

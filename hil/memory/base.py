@@ -31,6 +31,7 @@ HUGE = 2 * mm.MIB
 
 FAMILIES = (
     "anonymous",
+    "apart",
     "thp",
     "hugetlb",
     "shmem",
@@ -59,10 +60,13 @@ class Buffer:
     invalid on purpose.  ``proof`` shows that the buffer is what its class says; ``facts`` are what
     rules may look at.  ``settle``, when set, runs between a pin that was stopped and a second pin
     of the same pointer.  ``moved_to`` is the address of the mapping when it is no longer at
-    ``address`` (mremap).
+    ``address`` (mremap).  ``neighbours`` are addresses of further pages of this process, whose
+    frames follow the first page's, where a class has made sure of that.
     """
 
-    __slots__ = ("_undo", "address", "facts", "length", "moved_to", "proof", "settle")
+    __slots__ = (
+        "_undo", "address", "facts", "length", "moved_to", "neighbours", "proof", "settle",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class Buffer:
         self.proof: dict[str, object] = proof or {}
         self.facts: dict[str, object] = facts or {}
         self.settle: Callable[[], None] | None = None
+        self.neighbours: tuple[int, ...] = ()
         self._undo: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
 
     @property

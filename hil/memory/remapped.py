@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hil.evidence import frames
 from hil.memory.anonymous import filled, prove_single
-from hil.memory.base import Buffer, memory_class
+from hil.memory.base import PAGE, Buffer, memory_class, round_up
 from hil.memory.shmem import no_huge_pages
 from hil.uapi import mm
 
@@ -41,6 +41,19 @@ def remapped_same_address(bench: Bench, length: int, direction: Direction) -> Bu
         pairs = zip(before, frames.frames(address, length), strict=True)
         buffer.facts["remapped"] = after["present"]
         buffer.facts["changed_frames"] = sum(1 for old, new in pairs if old != new)
+
+    buffer.settle = settle
+    return buffer
+
+
+@memory_class("resized-same-address", "one pointer pinned twice, the second time with less length")
+def resized_same_address(bench: Bench, length: int, direction: Direction) -> Buffer:
+    """A driver that keeps pins by pointer and length has to give back those of the first length."""
+    buffer = filled(round_up(length, PAGE) + PAGE)
+
+    def settle() -> None:
+        buffer.length -= PAGE
+        buffer.facts["second_length"] = buffer.length
 
     buffer.settle = settle
     return buffer

@@ -106,6 +106,12 @@ class Pinner(ABC):
     """What maps the pages for the device, by evidence: vmalloc, dma-sg, dma-contig, unknown."""
     slow: bool
     directions: tuple[Direction, ...]
+    memory: tuple[str, ...] = ()
+    """The memory classes that it is meant for; empty is all."""
+
+    def facts(self, buffer: Buffer) -> dict[str, object]:
+        """What rules may look at of a buffer as this driver takes it."""
+        return {}
 
     @abstractmethod
     def open(self, direction: Direction) -> Session:

@@ -22,6 +22,7 @@ from hil.cells import Direction
 from hil.memory.base import pattern
 from hil.pinners.base import Node, Pinner, PinResult, Session, Setting, Transfer
 from hil.pinners.v4l2_data import PATIENCE, DataPath, wait
+from hil.uapi import mm
 from hil.uapi import v4l2 as uapi
 
 if TYPE_CHECKING:
@@ -194,6 +195,12 @@ class V4l2Pinner(Pinner):
         self.directions = tuple(queues)
         self.paths = paths or {}
 
+    def facts(self, buffer: Buffer) -> dict[str, object]:
+        """``unaligned``: not on cache lines, as videobuf2-dma-contig.c vb2_dc_get_userptr asks."""
+        if self.allocator != "dma-contig":
+            return {}
+        return {"unaligned": bool((buffer.address | buffer.length) % _dma_alignment())}
+
     def open(self, direction: Direction) -> V4l2Session:
         return V4l2Session(self.node, self.queues[direction], self.call, self.paths.get(direction))
 
@@ -213,3 +220,12 @@ class V4l2Pinner(Pinner):
             if direction in self.paths:
                 found += self.paths[direction].settings()
         return found
+
+
+def _dma_alignment() -> int:
+    """dma_get_cache_alignment() of this machine's kernel: 1 where DMA is coherent.
+
+    x86 has no ARCH_DMA_MINALIGN; on arm and arm64 it is the cache line, 64 bytes on all that have a
+    G2D (arch/arm/include/asm/cache.h, arch/arm64/include/asm/cache.h: cache_line_size).
+    """
+    return 64 if mm.machine() in ("aarch64", "arm") else 1

@@ -19,6 +19,7 @@ from hil.pinners import vivid
 from hil.pinners.base import Node, Pinner, Survey, selected
 from hil.pinners.v4l2 import Queue, V4l2Pinner
 from hil.pinners.v4l2_data import DataPath, still
+from hil.pinners.v4l2_m2m import SIDES, AsItIsPinner, M2mPinner, sized
 from hil.uapi import v4l2 as uapi
 from hil.uapi import v4l2_controls as controls
 
@@ -83,10 +84,11 @@ KINDS = (
 _VIDEO = frozenset(type_ for kind in KINDS[:2] for type_ in (kind.capture[0], kind.output[0]))
 
 
-def probe(fd: int, type_: int, driver: str = "") -> Queue | str:
+def probe(fd: int, type_: int, driver: str = "", side: int = 0) -> Queue | str:
     """Look whether a queue takes user pointers: the queue, or the reason why not.
 
-    OSError with EBUSY when somebody else has it.
+    ``side`` asks for a square picture instead of the present one.  OSError with EBUSY when somebody
+    else has the queue.
     """
     try:
         answer = uapi.reqbufs(fd, type_, 0)
@@ -104,6 +106,8 @@ def probe(fd: int, type_: int, driver: str = "") -> Queue | str:
         if driver == vivid.NAME and type_ in _VIDEO:
             small = vivid.small(fd, wanted or present)
             wanted = None if small is present else small
+        if side:
+            wanted = sized(fd, type_, side)
     except OSError as error:
         return f"tells no format: {error.strerror}"
     if wanted is not None:
@@ -163,7 +167,9 @@ def look(node: Node) -> tuple[list[Pinner], str]:
         caps = uapi.querycap(fd).caps
         if not caps & uapi.V4L2_CAP_STREAMING:
             return [], "has no streaming queue"
-        for kind in KINDS:
+        if caps & uapi.V4L2_CAP_VIDEO_M2M:
+            pinners, reasons = _memory_to_memory(fd, node)
+        for kind in KINDS[1:] if caps & uapi.V4L2_CAP_VIDEO_M2M else KINDS:
             queues: dict[Direction, Queue] = {}
             for direction, (type_, announced) in (
                 (Direction.CAPTURE, kind.capture),
@@ -171,11 +177,7 @@ def look(node: Node) -> tuple[list[Pinner], str]:
             ):
                 if not caps & announced:
                     continue
-                try:
-                    found = probe(fd, type_, node.driver)
-                except OSError as error:
-                    busy = "is in use by another program"
-                    found = busy if error.errno == EBUSY else f"answers {error.strerror}"
+                found = _asked(fd, type_, node.driver)
                 if isinstance(found, Queue):
                     queues[direction] = found
                 else:
@@ -205,6 +207,47 @@ def _paths(fd: int, node: Node, queues: dict[Direction, Queue]) -> dict[Directio
         elif direction is Direction.CAPTURE:
             found[direction] = still(path, queue)
     return found
+
+
+def _asked(fd: int, type_: int, driver: str = "", side: int = 0) -> Queue | str:
+    try:
+        return probe(fd, type_, driver, side)
+    except OSError as error:
+        busy = "is in use by another program"
+        return busy if error.errno == EBUSY else f"answers {error.strerror}"
+
+
+def _memory_to_memory(fd: int, node: Node) -> tuple[list[Pinner], list[str]]:
+    """The pinners of a node whose two queues are one context's.
+
+    With dma-contig it matters whether a buffer's frames are neighbours: one has several pages.
+    """
+    pinners: list[Pinner] = []
+    reasons: list[str] = []
+    kind = KINDS[0]
+    for suffix, side in SIDES.items() if node.allocator == "dma-contig" else [("", 0)]:
+        queues: dict[Direction, Queue] = {}
+        for direction, (type_, _) in (
+            (Direction.CAPTURE, kind.capture),
+            (Direction.OUTPUT, kind.output),
+        ):
+            found = _asked(fd, type_, node.driver, side)
+            if isinstance(found, Queue):
+                queues[direction] = found
+            else:
+                reasons.append(f"{direction} queue of type {type_} {found}")
+        if len(queues) < 2:
+            return [*pinners, *_pinners(node, kind, queues, {}, False)], reasons
+        name = f"v4l2-{_plain(node.driver)}-{_plain(Path(node.path).name)}{suffix}"
+        pinners.append(M2mPinner(node, name, queues))
+        if all(queue.prepares for queue in queues.values()):
+            call = "VIDIOC_PREPARE_BUF"
+            pinners.append(M2mPinner(node, f"{name}-prepare", queues, call=call))
+    if node.allocator == "dma-contig":
+        name = f"v4l2-{_plain(node.driver)}-{_plain(Path(node.path).name)}-as-it-is"
+        types = {Direction.CAPTURE: kind.capture[0], Direction.OUTPUT: kind.output[0]}
+        pinners.append(AsItIsPinner(node, name, types))
+    return pinners, reasons
 
 
 def _pinners(

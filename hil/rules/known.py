@@ -19,8 +19,8 @@ from hil.verdicts import Verdict
 FILE = Path(__file__).with_name("known.toml")
 
 _KEYS = ("id", "cells", "since", "verdict", "because", "source", "reference")
-_OPTIONAL = ("family", "driver", "until", "when", "always")
-_WHEN_KEYS = ("zone", "log")
+_OPTIONAL = ("family", "driver", "until", "when", "always", "once")
+_WHEN_KEYS = ("zone", "log", "said")
 
 
 class Known(NamedTuple):
@@ -37,6 +37,10 @@ class Known(NamedTuple):
     """When set: before or during the pin some page lay in a zone of this name."""
     log: str
     """When set: each of the kernel's warnings has this text (for the verdict kernel-warning)."""
+    said: str
+    """When set: some line of the kernel's log during the cell has this text."""
+    once: bool
+    """A warning that comes once a boot and leaves the machine as it was: the next cell may run."""
     always: bool
     """Each cell that meets the conditions shows it: one that is ok means that it is gone."""
     because: str
@@ -53,6 +57,8 @@ class Known(NamedTuple):
 
     def met(self, evidence: Mapping[str, Any]) -> bool:
         """Does the evidence meet the conditions that do not hang on the verdict?"""
+        if self.said and not any(self.said in str(line) for line in evidence.get("log") or ()):
+            return False
         return not self.zone or self.zone in zone_names(evidence)
 
     def excuses(self, verdict: Verdict, evidence: Mapping[str, Any], warnings: list[str]) -> bool:
@@ -98,6 +104,8 @@ def _known(path: Path, number: int, row: Any) -> Known:
         tuple(verdicts),
         toml.text(path, where, when, "zone"),
         toml.text(path, where, when, "log"),
+        toml.text(path, where, when, "said"),
+        bool(row.get("once", False)),
         bool(row.get("always", False)),
         toml.text(path, where, row, "because"),
         toml.text(path, where, row, "source"),

@@ -20,10 +20,11 @@ from hil.rules.table import (
     rows_for,
     table,
 )
+from hil.rules.toml import matches
 from hil.system.release import FINAL, Release
 
 DOCS = FOLDER.parent.parent / "docs" / "rules"
-FAMILIES = ("vb2-vmalloc", "io-uring")
+FAMILIES = ("vb2-vmalloc", "vb2-dma-contig", "exynos-g2d", "io-uring")
 
 _LAST_MINOR = {4: 20, 5: 19, 6: 19}
 _NEWEST = 1_000_000
@@ -56,17 +57,36 @@ def _outcome(found: Table, row: Row, release: Release) -> str:
     return text
 
 
+def _answers(found: Table, memory: str, direction: str, release: Release) -> list[tuple[str, str]]:
+    """(answer, the facts that it holds with) of every row for a class; without a fact first."""
+    rows = [
+        row for row in rows_for(found, release)
+        if direction in row.directions and row.names(memory)
+    ]  # fmt: skip
+    under: list[tuple[str, str]] = []
+    base = table(found.base) if found.base else None
+    if base is not None and not any(not row.when and not row.instead_of for row in rows):
+        for text, facts in _answers(base, memory, found.base_direction or direction, release):
+            refused = found.base_errnos and not text.startswith(tuple(_WORDS.values()))
+            under.append((" or ".join(found.base_errnos) if refused else text, facts))
+    takes = any(text.startswith(_WORDS["accept"]) for text, _ in under)
+    told = list(under)
+    for row in rows:
+        if row.instead_of and takes != (row.instead_of == "accept"):
+            continue
+        facts = " and ".join(key for key, value in row.when.items() if value)
+        told.append((_outcome(found, row, release), facts))
+    return sorted(dict.fromkeys(told), key=lambda pair: bool(pair[1]))
+
+
 def _square(found: Table, memory: str, release: Release) -> str:
     """What the table says of a class on one release, both directions."""
     told: list[str] = []
     for direction in Direction:
-        parts: list[str] = []
-        for row in rows_for(found, release):
-            if direction in row.directions and row.names(memory):
-                facts = " and ".join(key for key, value in row.when.items() if value)
-                text = _outcome(found, row, release) + (f" when {facts}" if facts else "")
-                # What holds without any fact comes first.
-                parts.insert(0 if row.when and not facts else len(parts), text)
+        parts = [
+            text + (f" when {facts}" if facts else "")
+            for text, facts in _answers(found, memory, direction, release)
+        ]
         told.append("; ".join(parts) or "no rule")
     return told[0] if told[0] == told[1] else " / ".join(told)
 
@@ -114,6 +134,9 @@ def _rule(found: Table, row: Row) -> list[str]:
         expected += f", {row.directions[0]} only"
     for key, value in row.when.items():
         expected += f", when {'' if value else 'not '}{key}"
+    if row.instead_of:
+        base = {"accept": "would take", "refuse": "would refuse"}[row.instead_of]
+        expected += f", in place of what the base {base}"
     return [
         f"**{row.id}** ({row.span}): {expected}. {row.because[0].upper()}{row.because[1:]}.",
         f"Memory: {_codes(row.memory)}.",
@@ -137,6 +160,19 @@ def _by_folio(found: Table) -> list[str]:
     if found.by_folio is None:
         return []
     return [f"On {found.by_folio} neighbouring pages of a folio may share a pin."]
+
+
+def _base(found: Table) -> list[str]:
+    """What a table takes over from another one."""
+    text = [f"## What is as in {found.base}", "", "All that no rule below says, see"]
+    text[-1] += f" [{found.base}.md]({found.base}.md)."
+    if found.base_direction:
+        text.append(f"Both directions are as its {found.base_direction}.")
+    if found.base_errnos:
+        text.append(
+            f"Whatever errno it names, user space is told {' or '.join(found.base_errnos)}."
+        )
+    return text
 
 
 def page(found: Table, names: Iterable[str], known: Iterable[Known]) -> str:
@@ -170,6 +206,10 @@ def page(found: Table, names: Iterable[str], known: Iterable[Known]) -> str:
             f"{' or '.join(funnel.errnos)}. {funnel.because[0].upper()}{funnel.because[1:]}.",
             f"  Source: {funnel.source}." + (f" Commit: {funnel.commit}." if funnel.commit else ""),
         ]
+    if not found.funnels:
+        lines.append("There are none.")
+    if found.base:
+        lines += ["", *_base(found)]
     lines += ["", "## The rules", ""]
     for row in found.rows:
         lines += _rule(found, row)
@@ -180,7 +220,7 @@ def page(found: Table, names: Iterable[str], known: Iterable[Known]) -> str:
         "",
         *_grid(
             ["id", "kernels", "verdicts", "why", "source and reference"],
-            (_known(e) for e in known),
+            (_known(e) for e in known if any(matches(f, found.family) for f in e.families)),
         ),
     ]
     return "\n".join(lines) + "\n"

@@ -3,6 +3,9 @@
 
 A table is a TOML file beside this module; docs/rules/README.md explains its keys.  Exactly one row
 may match; ``check`` walks all classes over a list of releases and finds overlaps and gaps.
+
+A table may rest on another one, its ``base``: what the drivers have in common is said once.  Its
+own rows go before the base's.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ ADDRESS = "address"
 
 _TOP_KEYS = ("family", "first", "last", "rule")
 _ROW_KEYS = ("id", "memory", "since", "expect", "because", "source")
-_ROW_OPTIONAL = ("direction", "until", "errno", "at", "when", "pinned", "commit")
+_ROW_OPTIONAL = ("direction", "until", "errno", "at", "when", "pinned", "commit", "instead-of")
+_TOP_OPTIONAL = ("funnel", "by_folio", "base", "base-direction", "base-errno")
 _FUNNEL_KEYS = ("id", "at", "since", "errno", "because", "source")
 _FUNNEL_OPTIONAL = ("until", "commit")
 
@@ -68,6 +72,8 @@ class Row(NamedTuple):
     because: str
     source: str
     commit: str
+    instead_of: str
+    """When set: the row holds only where the base says this, "accept" or "refuse"."""
 
     def names(self, memory: str) -> bool:
         return any(toml.matches(pattern, memory) for pattern in self.memory)
@@ -96,6 +102,12 @@ class Table(NamedTuple):
     rows: tuple[Row, ...]
     by_folio: Span | None = None
     """The kernels on which neighbouring pages of a folio may be held by one pin together."""
+    base: str = ""
+    """The family whose table says what no row here does."""
+    base_direction: str = ""
+    """Which direction of the base holds for both; empty is each its own."""
+    base_errnos: tuple[str, ...] = ()
+    """What every errno of a refusal by the base becomes; empty is itself."""
 
     def covers(self, release: Release) -> bool:
         return self.first[:2] <= release[:2] <= self.last[:2]
@@ -133,11 +145,11 @@ class Table(NamedTuple):
         )
 
 
-def _errnos(path: Path, where: str, row: toml.Row) -> tuple[str, ...]:
-    names = toml.strings(path, where, row, "errno")
+def _errnos(path: Path, where: str, row: toml.Row, key: str = "errno") -> tuple[str, ...]:
+    names = toml.strings(path, where, row, key)
     for name in names:
         if not hasattr(errno_module, name):
-            raise toml.fail(path, where, f"{name!r} in 'errno' is no errno's name")
+            raise toml.fail(path, where, f"{name!r} in {key!r} is no errno's name")
     return names
 
 
@@ -177,6 +189,7 @@ def _row(path: Path, number: int, row: Any) -> Row:
         toml.text(path, where, row, "because"),
         toml.text(path, where, row, "source"),
         toml.text(path, where, row, "commit"),
+        toml.choice(path, where, row, "instead-of", ("", "accept", "refuse")),
     )
 
 
@@ -197,7 +210,7 @@ def _funnel(path: Path, row: Any) -> Funnel:
 def read(path: Path) -> Table:
     """Read and check a table; HilError names the row and key at fault."""
     content = toml.load(path)
-    toml.check_keys(path, "top", content, _TOP_KEYS, ("funnel", "by_folio"))
+    toml.check_keys(path, "top", content, _TOP_KEYS, _TOP_OPTIONAL)
     try:
         first, last = parse(content["first"]), parse(content["last"])
     except (ValueError, AttributeError) as error:
@@ -211,7 +224,17 @@ def read(path: Path) -> Table:
     family = toml.text(path, "top", content, "family")
     shared = content.get("by_folio")
     by_folio = None if shared is None else toml.span(path, "by_folio", shared)
-    return Table(family, first, last, funnels, rows, by_folio)
+    base = toml.text(path, "top", content, "base")
+    if base and not (path.parent / f"{base}.toml").exists():
+        raise toml.fail(path, "top", f"there is no table {base!r} to rest on")
+    needing = next((row for row in rows if row.instead_of), None)
+    if needing is not None and not base:
+        raise toml.fail(path, f"row {needing.id!r}", "'instead-of' needs a 'base'")
+    return Table(
+        family, first, last, funnels, rows, by_folio, base,
+        toml.choice(path, "top", content, "base-direction", ("", *Direction)),
+        _errnos(path, "top", content, "base-errno"),
+    )  # fmt: skip
 
 
 _tables: dict[str, Table | None] = {}
@@ -266,14 +289,28 @@ def rule_for(
     found = table(family)
     if found is None or not found.covers(release):
         return None
+    base = None
+    if found.base:
+        base = rule_for(found.base, memory, found.base_direction or direction, release, facts)
     rows = [
         row
         for row in _rows_of(found, memory, release)
-        if direction in row.directions and row.fits(facts or {})
+        if direction in row.directions and row.fits(facts or {}) and _replaces(row, base)
     ]
     if len(rows) > 1:
         raise _overlap(memory, direction, release, rows)
-    return found.rule(rows[0], release) if rows else None
+    if rows:
+        return found.rule(rows[0], release)
+    if base is not None and not base.accept and found.base_errnos:
+        return base._replace(errnos=found.base_errnos)
+    return base
+
+
+def _replaces(row: Row, base: Rule | None) -> bool:
+    """Whether a row holds, given what the base says."""
+    if not row.instead_of:
+        return True
+    return base is not None and base.accept == (row.instead_of == "accept")
 
 
 def why_none(family: str, memory: str, direction: str, release: Release) -> str:
@@ -287,6 +324,8 @@ def why_none(family: str, memory: str, direction: str, release: Release) -> str:
     for row in _rows_of(found, memory, release):
         if row.expect == "absent":
             return f"rule {row.id!r} says that {release} has no such memory: {row.because}"
+    if found.base:
+        return why_none(found.base, memory, direction, release)
     return f"the {family} table has no row for {memory}/{direction} on {release}"
 
 
@@ -299,17 +338,31 @@ def check(found: Table, names: Iterable[str], releases: Iterable[Release]) -> li
     """Every overlap and gap over all classes, directions, releases and facts, in words."""
     problems: list[str] = []
     names = list(names)
+    base = table(found.base) if found.base else None
     for release in releases:
+        if not found.covers(release):
+            continue
         rows = [row for row in found.rows if row.span.holds(release)]
+        under = [row for row in base.rows if row.span.holds(release)] if base else []
         for memory in names:
             named = [row for row in rows if row.names(memory)]
-            keys = sorted({key for row in named for key in row.when})
+            below = [row for row in under if row.names(memory)]
+            keys = sorted({key for row in (*named, *below) for key in row.when})
             for direction in Direction:
                 for facts in _assignments(keys):
-                    hits = [r for r in named if direction in r.directions and r.fits(facts)]
+                    here = [r for r in named if direction in r.directions and r.fits(facts)]
+                    told = [
+                        r for r in below
+                        if (found.base_direction or direction) in r.directions and r.fits(facts)
+                    ]  # fmt: skip
+                    hits = [r for r in here if not r.instead_of]
+                    hits += [
+                        r for r in here
+                        if r.instead_of and told and told[0].expect == r.instead_of
+                    ]  # fmt: skip
                     if len(hits) > 1:
                         problems.append(_overlap(memory, direction, release, hits).message)
-                    elif not hits:
-                        told = f" when {facts}" if facts else ""
-                        problems.append(f"no rule for {memory}/{direction} on {release}{told}")
+                    elif not hits and not told:
+                        why = f" when {facts}" if facts else ""
+                        problems.append(f"no rule for {memory}/{direction} on {release}{why}")
     return problems

@@ -22,6 +22,7 @@ from hil.runs import child, trial
 from hil.runs.journal import Record
 from hil.system import release
 from hil.system.guard import Guard
+from hil.verdicts import Verdict
 
 DEADLINE = 10.0
 """Seconds that a cell may take when nothing else is said."""
@@ -93,16 +94,23 @@ class Suite:
     def cells(self) -> list[Cell]:
         """Every cell, in the order that they run: stable over kernels and runs.
 
-        A slow memory class meets only the pinners that are not slow themselves.
+        A slow memory class meets only the pinners that are not slow themselves.  Destructive cells
+        come last.
         """
-        return [
+        found = [
             Cell(pinner.name, name, direction, condition)
             for pinner in self.pinners.values()
             for name, memory in self.classes.items()
-            if not (pinner.slow and memory.slow)
+            if not (pinner.slow and memory.slow) and name in (pinner.memory or (name,))
             for direction in pinner.directions
-            for condition in self.conditions
+            for condition, it in self.conditions.items()
+            if it.concerns(pinner, name)
         ]
+        return sorted(found, key=self.destructive)
+
+    def destructive(self, cell: Cell) -> bool:
+        """Whether a driver that fails takes the machine with it."""
+        return self.conditions[cell.condition].destructive
 
     def slow(self, cell: Cell) -> bool:
         """Whether the cell takes more than its share of a short run."""
@@ -190,11 +198,29 @@ def make_record(
         "source": rule and {"because": rule.because, "source": rule.source, "commit": rule.commit},
         "verdict": str(found.verdict),
         "reason": found.reason,
-        "known": known and {"id": known.id, "reference": known.reference, "because": known.because},
+        "known": known
+        and {
+            "id": known.id,
+            "reference": known.reference,
+            "because": known.because,
+            "once": known.once,
+        },
         "attribution": None,
         "evidence": evidence,
         "seconds": round(seconds, 4),
     }
+
+
+_UNFIT = frozenset({Verdict.HANG, Verdict.KERNEL_WARNING, Verdict.CRASH, Verdict.LEAK})
+
+
+def unfit(record: Record) -> bool:
+    """Whether the machine may not be what it was: locks or memory held, a WARN_ONCE spent.
+
+    A known warning that comes once a boot does no harm by being spent.
+    """
+    known = record.get("known") or {}
+    return record["verdict"] in _UNFIT and not known.get("once")
 
 
 def _chosen_conditions(names: Sequence[str]) -> dict[str, Condition]:

@@ -199,7 +199,7 @@ class _Trial(NamedTuple):
             board.stage = BEFORE
             self.condition.before(buffer, session)
             before = counters.pins()
-            board.write(_before(session, buffer, before), early=True)
+            board.write(_before(self.pinner, session, buffer, before), early=True)
             board.stage = PIN
             self.pin(session, buffer, before, late)
             board.stage = RELEASE
@@ -279,7 +279,7 @@ def _through_the_device(session: Session, buffer: Buffer) -> Evidence | None:
     return found
 
 
-def _before(session: Session, buffer: Buffer, before: Pins) -> Evidence:
+def _before(pinner: Pinner, session: Session, buffer: Buffer, before: Pins) -> Evidence:
     """What is known when the pin is about to be made."""
     return {
         "base": before,
@@ -290,7 +290,7 @@ def _before(session: Session, buffer: Buffer, before: Pins) -> Evidence:
             "pages": buffer.pages,
             "companion_pages": 0,
             "proof": buffer.proof,
-            "facts": buffer.facts,
+            "facts": {**buffer.facts, **pinner.facts(buffer)},
         },
         "pins": {"before": Pins(0, 0).as_dict()},
         "frames": {"before": frames.describe(buffer.address, buffer.length)},

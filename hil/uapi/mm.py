@@ -59,6 +59,8 @@ F_SEAL_FUTURE_WRITE = 16  # 5.1
 IPC_PRIVATE, IPC_CREAT, IPC_RMID = 0, 0o1000, 0
 SHM_HUGETLB = 0o4000
 
+MREMAP_MAYMOVE = 1
+MREMAP_FIXED = 2
 FALLOC_FL_COLLAPSE_RANGE = 8
 XFS_SUPER_MAGIC = 0x58465342
 STATX_ATTR_DAX = 0x00200000
@@ -108,6 +110,7 @@ def _declare(name: str, result: Any, *arguments: Any) -> Any:
 _mmap = _declare("mmap64", _address, _address, _size, _int, _int, _int, ctypes.c_int64)
 _munmap = _declare("munmap", _int, _address, _size)
 _mprotect = _declare("mprotect", _int, _address, _size, _int)
+_mremap = _declare("mremap", _address, _address, _size, _size, _int, _address)
 _madvise = _declare("madvise", _int, _address, _size, _int)
 _mlock = _declare("mlock", _int, _address, _size)
 _munlock = _declare("munlock", _int, _address, _size)
@@ -185,6 +188,12 @@ def mmap(
 
 def munmap(address: int, length: int) -> None:
     _done(_munmap(address, length))
+
+
+def mremap(address: int, length: int, target: int) -> None:
+    """Move a mapping, its pages with it, to ``target``; what was mapped there goes."""
+    if _mremap(address, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, target) == _MAP_FAILED:
+        raise _fail()
 
 
 def mprotect(address: int, length: int, prot: int) -> None:
@@ -282,8 +291,10 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
 
 
 def file_system(path: str | os.PathLike[str]) -> int:
-    """The file system's magic number (linux/magic.h): FALLOC_FL_COLLAPSE_RANGE = 8
-    XFS_SUPER_MAGIC, ..."""
+    """The file system's magic number (linux/magic.h): MREMAP_MAYMOVE = 1
+    MREMAP_FIXED = 2
+    FALLOC_FL_COLLAPSE_RANGE = 8
+        XFS_SUPER_MAGIC, ..."""
     # statfs.f_type is the first word; glibc's struct has 120 bytes on 64-bit machines.
     answer = (ctypes.c_ulong * 32)()
     _done(_statfs(os.fsencode(path), answer))

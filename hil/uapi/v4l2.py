@@ -88,6 +88,24 @@ class ExportBuffer(ctypes.Structure):
     )
 
 
+class Rectangle(ctypes.Structure):
+    """struct v4l2_rect."""
+
+    _fields_ = (("left", i32), ("top", i32), ("width", u32), ("height", u32))
+
+
+class Selection(ctypes.Structure):
+    """struct v4l2_selection."""
+
+    _fields_ = (
+        ("type", u32),
+        ("target", u32),
+        ("flags", u32),
+        ("r", Rectangle),
+        ("reserved", u32 * 9),
+    )
+
+
 Format: Any = v4l2.v4l2_format
 Buffer: Any = v4l2.v4l2_buffer
 Plane: Any = v4l2.v4l2_plane
@@ -114,6 +132,7 @@ STRUCTURES: dict[str, Any] = {
     "v4l2_requestbuffers": RequestBuffers,
     "v4l2_exportbuffer": ExportBuffer,
     "v4l2_create_buffers": CreateBuffers,
+    "v4l2_selection": Selection,
     "v4l2_format": Format,
     "v4l2_buffer": Buffer,
     "v4l2_plane": Plane,
@@ -142,6 +161,7 @@ VIDIOC_STREAMOFF: int = v4l2.VIDIOC_STREAMOFF & 0xFFFFFFFF
 VIDIOC_EXPBUF: int = IOWR(ord("V"), 16, ExportBuffer)
 VIDIOC_CREATE_BUFS: int = IOWR(ord("V"), 92, CreateBuffers)
 VIDIOC_PREPARE_BUF: int = IOWR(ord("V"), 93, Buffer)
+VIDIOC_S_SELECTION: int = IOWR(ord("V"), 95, Selection)
 
 V4L2_CAP_VIDEO_CAPTURE = 0x00000001
 V4L2_CAP_VIDEO_OUTPUT = 0x00000002
@@ -173,6 +193,9 @@ V4L2_BUF_TYPE_SDR_CAPTURE = 11
 V4L2_BUF_TYPE_SDR_OUTPUT = 12
 V4L2_BUF_TYPE_META_CAPTURE = 13
 V4L2_BUF_TYPE_META_OUTPUT = 14
+
+V4L2_SEL_TGT_CROP = 0x0000
+V4L2_SEL_TGT_COMPOSE = 0x0100
 
 V4L2_MEMORY_MMAP = 1
 V4L2_MEMORY_USERPTR = 2
@@ -364,3 +387,8 @@ def create_bufs(fd: int, count: int, memory: int, format_: Any) -> CreateBuffers
     request = CreateBuffers(count=count, memory=memory, format=format_)
     ioctl(fd, VIDIOC_CREATE_BUFS, request)
     return request
+
+
+def set_selection(fd: int, type_: int, target: int, area: tuple[int, int, int, int]) -> None:
+    """Crop or compose: ``area`` is left, top, width, height in pixels; the driver may change it."""
+    ioctl(fd, VIDIOC_S_SELECTION, Selection(type=type_, target=target, r=Rectangle(*area)))

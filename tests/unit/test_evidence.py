@@ -149,7 +149,9 @@ def test_describe_counts_absent_pages_and_reads_nothing_beyond_user_space() -> N
     for address, length, pages in ((0xFFFF888000000000, 8192, 2), (2**64 - PAGE, 2 * PAGE, 2)):
         words = frames.entries(address, length)
         assert (len(words), any(words)) == (pages, False)
-    assert frames.describe(memory.address, 0) == {"first": None, "last": None, "zones": {}}
+    assert frames.describe(memory.address, 0) == {
+            "first": None, "last": None, "zones": {}, "contiguous": False,
+        }  # fmt: skip
 
 
 @ROOT

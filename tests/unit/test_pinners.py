@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from errno import EBUSY, EFAULT, EINVAL, ENOTTY
@@ -16,6 +18,7 @@ from hil.errors import HilError
 from hil.memory.base import Buffer
 from hil.pinners import survey, v4l2, v4l2_discovery
 from hil.pinners.base import Node, selected
+from hil.uapi import mm
 from hil.uapi import v4l2 as uapi
 
 NV12, NM12 = 0x3231564E, 0x32314D4E
@@ -134,6 +137,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
         return made
 
     monkeypatch.setattr(uapi, "ioctl", ioctl)
+    mm.peek(0, 0)  # what it keeps open for good is open now
     before = len(list(Path("/proc/self/fd").iterdir()))
     yield put
     assert len(list(Path("/proc/self/fd").iterdir())) == before, "a node was left open"
@@ -178,6 +182,127 @@ def test_a_memory_to_memory_node_has_both_directions_in_one_pinner(machine: Mach
     assert found.pinners[0].directions == (Direction.CAPTURE, Direction.OUTPUT)
     with found.pinners[0].open(Direction.OUTPUT) as session:
         assert session.length == 200
+
+
+class G2d(Device):
+    """A memory-to-memory driver on dma-contig: no size before a format is set, and it copies."""
+
+    def __init__(self, path: Path) -> None:
+        types = (uapi.V4L2_BUF_TYPE_VIDEO_CAPTURE, uapi.V4L2_BUF_TYPE_VIDEO_OUTPUT)
+        super().__init__(uapi.V4L2_CAP_VIDEO_M2M, dict.fromkeys(types, (0,)))
+        self.errno[uapi.VIDIOC_PREPARE_BUF] = ENOTTY
+        self.buffers: dict[int, int] = {}
+        self.user = 0
+        self.path = path
+
+    def try_fmt(self, it: Any) -> None:
+        pix = uapi.pix_format(it)
+        pix.bytesperline = 4 * pix.width
+        pix.sizeimage = pix.bytesperline * pix.height
+
+    def s_fmt(self, it: Any) -> None:
+        self.try_fmt(it)
+        self.sizes[it.type] = (uapi.pix_format(it).sizeimage,)
+
+    def querycap(self, it: Any) -> None:
+        super().querycap(it)
+        it.driver = b"s5p-g2d"
+
+    def g_fmt(self, it: Any) -> None:
+        """Each file's own; nobody here asks after having set one."""
+        pix = uapi.pix_format(it)
+        pix.width, pix.height, pix.bytesperline = 100, 100, 400
+        self.sizes[it.type] = (0,)
+
+    def reqbufs(self, it: Any) -> None:
+        super().reqbufs(it)
+        if it.count and not all(self.sizes[it.type]):
+            raise OSError(EINVAL, "Invalid argument")
+
+    def querybuf(self, it: Any) -> None:
+        super().querybuf(it)
+        if it.memory == uapi.V4L2_MEMORY_MMAP:
+            self.path.write_bytes(bytes(it.length))
+
+    def qbuf(self, it: Any, call: str = "qbuf") -> None:
+        if it.memory == uapi.V4L2_MEMORY_USERPTR:
+            super().qbuf(it, call)
+            self.user = it.m.userptr
+        self.buffers[it.type] = it.memory
+
+    def streamon(self, it: Any) -> None:
+        self.calls.append(("streamon", it.value))
+
+    def dqbuf(self, it: Any) -> None:
+        if it.type not in self.buffers:
+            raise OSError(EINVAL, "Invalid argument")
+        user, size = self.user, self.sizes[it.type][0]
+        if self.buffers.pop(it.type) != uapi.V4L2_MEMORY_USERPTR:
+            return
+        if it.type == uapi.V4L2_BUF_TYPE_VIDEO_CAPTURE:
+            mm.poke(user, self.path.read_bytes()[:size])
+        else:
+            with self.path.open("r+b") as file:
+                file.write(mm.peek(user, size))
+
+
+@pytest.fixture
+def g2d(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The pinners of such a node."""
+    monkeypatch.setattr(v4l2_discovery, "allocator_of", lambda *_: "dma-contig")
+    nodes = machine(video0=G2d(tmp_path / "video0"))
+    return list(v4l2_discovery.survey(candidates=nodes).pinners)
+
+
+def test_a_dma_contig_context_is_asked_for_one_page_and_for_several(g2d: list[Any]) -> None:
+    assert [p.name for p in g2d] == [
+        "v4l2-s5p-g2d-video0", "v4l2-s5p-g2d-video0-4-pages", "v4l2-s5p-g2d-video0-as-it-is",
+    ]  # fmt: skip
+    assert [p.directions for p in g2d] == [(Direction.CAPTURE, Direction.OUTPUT)] * 3
+    lengths = []
+    for pinner in g2d[:2]:
+        with pinner.open(Direction.CAPTURE) as session:
+            lengths.append(session.length)
+    assert lengths == [mm.PAGE, 4 * mm.PAGE]
+    assert g2d[0].family == "vb2-dma-contig"
+    assert g2d[0].settings() == []
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+def test_a_job_of_both_queues_proves_the_data(g2d: list[Any], direction: Direction) -> None:
+    memory = mmap.mmap(-1, mm.PAGE)
+    buffer = Buffer(ctypes.addressof(ctypes.c_char.from_buffer(memory)), mm.PAGE)
+    with g2d[0].open(direction) as session:
+        assert session.pin(buffer).errno == 0
+        moved = session.transfer(buffer)
+        assert len(moved.sent) == mm.PAGE
+        assert moved.sent == moved.arrived
+
+
+def test_a_format_without_a_size_is_told_by_its_errno(g2d: list[Any]) -> None:
+    with g2d[2].open(Direction.OUTPUT) as session:
+        assert session.length == 40000
+        assert session.pin(Buffer(0x7000, 40000)) == ("VIDIOC_REQBUFS", EINVAL, 0)
+
+
+@pytest.mark.parametrize(
+    ("arch", "place", "unaligned"),
+    [
+        ("x86_64", (0x7001, 4097), False),
+        ("arm", (0x7020, 4096), True),
+        ("arm", (0x7040, 4096), False),
+        ("aarch64", (0x7000, 4100), True),
+    ],
+)
+def test_dma_contig_wants_cache_lines_where_dma_is_not_coherent(
+    g2d: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    arch: str,
+    place: tuple[int, int],
+    unaligned: bool,
+) -> None:
+    monkeypatch.setattr(v4l2.mm, "machine", lambda: arch)
+    assert g2d[0].facts(Buffer(*place)) == {"unaligned": unaligned}
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ CLASSES = [
     *words("userfaultfd-sigbus anonymous-movable memfd-movable thp-movable"),
     *words("hugetlb-2m-movable ksm swapped-out cow-shared-with-child over-memlock guard-pages"),
     *words("below-stack kernel-address address-wrap null-pointer zero-length"),
-    "remapped-same-address",
+    *words("remapped-same-address resized-same-address anonymous-apart"),
 ]
 
 POINTS = [

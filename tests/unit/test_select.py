@@ -20,7 +20,7 @@ CELLS = [
     for direction in ("capture", "output")
 ]
 SLOW = [cell for cell in CELLS if "vbi1" in cell]
-GUEST = SimpleNamespace(cells=CELLS, slow=frozenset(SLOW))
+GUEST = SimpleNamespace(cells=CELLS, slow=frozenset(SLOW), destructive=frozenset())
 SUITE = f"""
 import pytest
 @pytest.mark.hw
