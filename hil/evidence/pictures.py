@@ -30,6 +30,9 @@ class Shape(NamedTuple):
     """Bytes from one line to the next; 0 in a compressed format."""
     size: int
     """Bytes that a buffer must have."""
+    first: int = 0
+    step: int = 1
+    """Of an interlaced source's lines the first one, and how many to the next: 2 in one field."""
 
 
 def shape(code: str, width: int, height: int) -> Shape:
@@ -151,7 +154,9 @@ def card_line(number: int, line: int, length: int) -> bytes:
 
 def card(number: int, of: Shape) -> bytes:
     """Frame ``number`` of the Python capture card."""
-    return b"".join(card_line(number, line, of.line) for line in range(of.size // of.line))
+    count = of.size // of.line
+    lines = range(of.first, of.first + of.step * count, of.step)
+    return b"".join(card_line(number, line, of.line) for line in lines)
 
 
 def card_number(data: bytes, of: Shape) -> int:
@@ -159,7 +164,7 @@ def card_number(data: bytes, of: Shape) -> int:
     if len(data) < _CARD.size:
         raise ValueError("shorter than a line's head")
     line, number, mark = _CARD.unpack_from(data)
-    if (line, mark) != (0, CARD_MARK):
+    if (line, mark) != (of.first, CARD_MARK):
         raise ValueError(f"begins with {data[:8].hex()}, which is no first line")
     return int(number)
 

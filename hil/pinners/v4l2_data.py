@@ -118,8 +118,10 @@ class Capture(DataPath):
             session.stop()
         if before is None:
             raise NotApplicableError("the process can't look at what the device wrote")
-        arrived = buffer.read(size)
-        used = bytes_used(done)
+        return self.compared(session, before, buffer.read(size), bytes_used(done))
+
+    def compared(self, session: V4l2Session, before: bytes, arrived: bytes, used: int) -> Transfer:
+        """What must have arrived where ``before`` was, ``used`` bytes of it a frame."""
         if self.picture is not None:
             how = "the frame that MMAP buffers get, and nothing behind it"
             return Transfer(self.picture + before[len(self.picture) :], arrived, how, before)

@@ -8,18 +8,20 @@ All that a cell needs later is found here, so that a cell only opens, requests a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from errno import EBUSY, EINVAL, ENOTTY
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hil.cells import Direction
 from hil.errors import HilError
-from hil.pinners import vivid
+from hil.pinners import v4l2_formats, vivid
 from hil.pinners.base import Node, Pinner, Survey, selected
 from hil.pinners.v4l2 import Queue, V4l2Pinner
+from hil.pinners.v4l2_allocator import allocator_of
 from hil.pinners.v4l2_data import DataPath, still
 from hil.pinners.v4l2_m2m import SIDES, AsItIsPinner, M2mPinner, sized
+from hil.pinners.v4l2_picture import Pictured, source_of
 from hil.uapi import v4l2 as uapi
 from hil.uapi import v4l2_controls as controls
 
@@ -84,11 +86,11 @@ KINDS = (
 _VIDEO = frozenset(type_ for kind in KINDS[:2] for type_ in (kind.capture[0], kind.output[0]))
 
 
-def probe(fd: int, type_: int, driver: str = "", side: int = 0) -> Queue | str:
+def probe(fd: int, type_: int, driver: str = "", side: int = 0, chosen: Any = None) -> Queue | str:
     """Look whether a queue takes user pointers: the queue, or the reason why not.
 
-    ``side`` asks for a square picture instead of the present one.  OSError with EBUSY when somebody
-    else has the queue.
+    ``side`` asks for a square picture, ``chosen`` is a whole format, in place of the present one.
+    OSError with EBUSY when somebody else has the queue.
     """
     try:
         answer = uapi.reqbufs(fd, type_, 0)
@@ -108,6 +110,7 @@ def probe(fd: int, type_: int, driver: str = "", side: int = 0) -> Queue | str:
             wanted = None if small is present else small
         if side:
             wanted = sized(fd, type_, side)
+        wanted = chosen or wanted or v4l2_formats.small(driver, present)
     except OSError as error:
         return f"tells no format: {error.strerror}"
     if wanted is not None:
@@ -184,6 +187,7 @@ def look(node: Node) -> tuple[list[Pinner], str]:
                     reasons.append(f"{direction} queue of type {type_} {found}")
             paths = _paths(fd, node, queues) if queues else {}
             pinners += _pinners(node, kind, queues, paths, bool(caps & uapi.V4L2_CAP_TOUCH))
+            pinners += _variants(fd, node, kind, queues)
     finally:
         os.close(fd)
     if not pinners and not reasons:
@@ -205,7 +209,8 @@ def _paths(fd: int, node: Node, queues: dict[Direction, Queue]) -> dict[Directio
                 present = outputs[controls.get_output(fd)]
                 found[direction] = vivid.VividOutput(path, node.bus, present)
         elif direction is Direction.CAPTURE:
-            found[direction] = still(path, queue)
+            source = source_of(node) if queue.type in _VIDEO else None
+            found[direction] = Pictured(path, queue, source) if source else still(path, queue)
     return found
 
 
@@ -259,7 +264,7 @@ def _pinners(
 ) -> list[Pinner]:
     if not queues:
         return []
-    name = f"v4l2-{_plain(node.driver)}-{_plain(Path(node.path).name)}{kind.suffix}"
+    name = _name(node, kind)
     slow = kind.slow or touch
     made: list[Pinner] = [V4l2Pinner(node, name, queues, slow=slow, paths=paths)]
     prepared = {direction: queue for direction, queue in queues.items() if queue.prepares}
@@ -272,51 +277,26 @@ def _pinners(
     return made
 
 
+def _variants(fd: int, node: Node, kind: Kind, queues: dict[Direction, Queue]) -> Iterator[Pinner]:
+    """A capture queue once more in each further format; they are slow."""
+    queue = queues.get(Direction.CAPTURE)
+    if queue is None or len(queues) > 1:
+        return
+    for variant in v4l2_formats.variants(fd, node, queue.present):
+        found = probe(fd, queue.type, chosen=variant.wanted)
+        if isinstance(found, Queue):
+            own = {Direction.CAPTURE: found}
+            paths = _paths(fd, node, own)
+            yield V4l2Pinner(node, _name(node, kind) + variant.suffix, own, slow=True, paths=paths)
+
+
+def _name(node: Node, kind: Kind) -> str:
+    return f"v4l2-{_plain(node.driver)}-{_plain(Path(node.path).name)}{kind.suffix}"
+
+
 def _plain(text: str) -> str:
     """A driver's or node's name as part of a cell's id."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in text).lower()
-
-
-def allocator_of(device: Path, bus: str, sys_root: Path = Path("/sys")) -> str:
-    """What maps pages for a device: vmalloc, dma-sg, dma-contig; unknown when sysfs does not tell.
-
-    ``device`` is the node's folder under /sys/class/video4linux.  Evidence: which videobuf2 module
-    the driver's module holds.  vivid holds two; its parameter ``allocators`` has a number for each
-    instance, 1 for dma-contig (drivers/media/test-drivers/vivid/vivid-core.c).
-    """
-    module = _module_of(device)
-    if module is None:
-        return "unknown"
-    held = [
-        name
-        for name in ("vmalloc", "dma-sg", "dma-contig")
-        if (
-            sys_root / "module" / f"videobuf2_{name.replace('-', '_')}" / "holders" / module
-        ).exists()
-    ]
-    if len(held) == 1:
-        return held[0]
-    try:
-        values = (sys_root / "module" / module / "parameters" / "allocators").read_text()
-        instance = int(bus.rpartition("-")[2]) if "-" in bus else 0
-        chosen = int(values.split(",")[instance])
-    except (OSError, ValueError, IndexError):
-        return "unknown"
-    return "dma-contig" if chosen == 1 else "vmalloc"
-
-
-def _module_of(device: Path) -> str | None:
-    """The module of the nearest driver above a video4linux device."""
-    try:
-        place = (device / "device").resolve(strict=True)
-    except OSError:
-        return None
-    while place.name and place.parent != place:
-        module = place / "driver" / "module"
-        if module.exists():
-            return module.resolve().name
-        place = place.parent
-    return None
 
 
 def devices() -> list[tuple[str, Path]]:

@@ -16,7 +16,7 @@ import pytest
 from hil.cells import Direction
 from hil.errors import HilError
 from hil.memory.base import Buffer
-from hil.pinners import survey, v4l2, v4l2_discovery
+from hil.pinners import survey, v4l2, v4l2_allocator, v4l2_discovery
 from hil.pinners.base import Node, selected
 from hil.uapi import mm
 from hil.uapi import v4l2 as uapi
@@ -502,7 +502,7 @@ def test_the_allocator_is_what_the_driver_holds(
     tmp_path: Path, held: tuple[str, ...], allocators: str | None, bus: str, expected: str
 ) -> None:
     device = sysfs(tmp_path, held, allocators)
-    assert v4l2_discovery.allocator_of(device, bus, tmp_path) == expected
+    assert v4l2_allocator.allocator_of(device, bus, tmp_path) == expected
 
 
 def test_a_known_allocator_chooses_the_rule_table() -> None:

@@ -28,7 +28,9 @@ FILE is made when every webcam has a video node; it holds their names.
 """
 _DEFAULT = "bulk,200,,"
 _HOST_SECONDS = 60.0
-_NODE_SECONDS = 60.0
+_NODE_SECONDS = 90.0
+_AGAIN_SECONDS = 20.0
+"""A webcam without a video node for so long is plugged in once more."""
 _LOOK = 0.01
 _NODES = Path("/sys/class/video4linux")
 
@@ -96,6 +98,7 @@ class Plug:
 def serve(plugs: list[Plug], ready: str) -> None:
     """Be the webcams for good."""
     deadline = time.monotonic() + _NODE_SECONDS
+    again = time.monotonic() + _AGAIN_SECONDS
     announced = False
     while True:
         cameras = [(plug, plug.camera) for plug in plugs if plug.camera is not None]
@@ -118,6 +121,13 @@ def serve(plugs: list[Plug], ready: str) -> None:
             announced = _announce(plugs, ready)
             if not announced and time.monotonic() > deadline:
                 sys.exit("webcam: no video node: is uvcvideo loaded?")
+            if not announced and time.monotonic() > again:
+                again = time.monotonic() + _AGAIN_SECONDS
+                for plug in plugs:
+                    if plug.node() is None:
+                        sys.stderr.write(f"webcam {plug.serial}: no video node, once more\n")
+                        plug.unplug()
+                        plug.plug()
 
 
 def _announce(plugs: list[Plug], ready: str) -> bool:

@@ -141,5 +141,8 @@ def plug() -> tuple[Connection, int]:
 
 
 def there() -> bool:
-    """Whether the virtual host controller is there; /sys is writable for root alone."""
-    return os.access(VHCI / "attach", os.W_OK)
+    """Whether the virtual host controller is there, and both of its root hubs.
+
+    /sys is writable for root alone.
+    """
+    return os.access(VHCI / "attach", os.W_OK) and len(list(VHCI.glob("usb*"))) > 1
