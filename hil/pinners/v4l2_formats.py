@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from hil.pinners.base import Node
 from hil.uapi import v4l2 as uapi
+from hil.uapi import v4l2_sizes
 
 SMALL = {"tw68": (320, 240)}
 """Drivers whose usual format is a large one: what cells use.  230400 bytes are quick to look at,
@@ -41,7 +42,7 @@ def changed(present: Any, *, size: tuple[int, int] = (0, 0), code: int = 0) -> A
     pix = uapi.pix_format(wanted)
     if any(size):
         pix.width, pix.height = size
-        pix.field = uapi.V4L2_FIELD_ANY
+        pix.field = v4l2_sizes.V4L2_FIELD_ANY
     if code:
         pix.pixelformat = code
     pix.bytesperline = pix.sizeimage = 0
@@ -60,7 +61,7 @@ def variants(fd: int, node: Node, present: Any) -> list[Variant]:
         if code != own.pixelformat and text in _PACKED and len(found) < _MOST_CODES:
             found.append(Variant(f"-{text.lower()}", changed(base, code=code)))
     largest = max(
-        [(own.width, own.height), *uapi.frame_sizes(fd, own.pixelformat)],
+        [(own.width, own.height), *v4l2_sizes.frame_sizes(fd, own.pixelformat)],
         key=lambda size: size[0] * size[1],
     )
     pix = uapi.pix_format(base)

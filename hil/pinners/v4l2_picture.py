@@ -15,6 +15,7 @@ from hil.pinners.base import Node, Transfer
 from hil.pinners.v4l2_data import Capture
 from hil.system import webcam
 from hil.uapi import v4l2 as uapi
+from hil.uapi import v4l2_sizes
 
 if TYPE_CHECKING:
     from hil.pinners.v4l2 import Queue, V4l2Session
@@ -23,7 +24,7 @@ _PCI = Path("/sys/bus/pci/devices")
 _CARD_IDS = ("0x1797", "0x6800", "0x1af4", "0x1100")
 """Vendor, device, and QEMU's subsystem ids, which no real card has (hil/silicon/tw68.py)."""
 # A field has every other line of the picture, from the first or the second on.
-_LINES = {uapi.V4L2_FIELD_TOP: (0, 2), uapi.V4L2_FIELD_BOTTOM: (1, 2)}
+_LINES = {v4l2_sizes.V4L2_FIELD_TOP: (0, 2), v4l2_sizes.V4L2_FIELD_BOTTOM: (1, 2)}
 
 
 def source_of(node: Node) -> Source | None:

@@ -110,7 +110,6 @@ Format: Any = v4l2.v4l2_format
 Buffer: Any = v4l2.v4l2_buffer
 Plane: Any = v4l2.v4l2_plane
 FormatDescription: Any = v4l2.v4l2_fmtdesc
-FrameSize: Any = v4l2.v4l2_frmsizeenum
 
 
 class CreateBuffers(ctypes.Structure):
@@ -138,7 +137,6 @@ STRUCTURES: dict[str, Any] = {
     "v4l2_buffer": Buffer,
     "v4l2_plane": Plane,
     "v4l2_fmtdesc": FormatDescription,
-    "v4l2_frmsizeenum": FrameSize,
     "v4l2_pix_format_mplane": v4l2.v4l2_pix_format_mplane,
     "v4l2_plane_pix_format": v4l2.v4l2_plane_pix_format,
     "v4l2_vbi_format": v4l2.v4l2_vbi_format,
@@ -151,7 +149,6 @@ STRUCTURES: dict[str, Any] = {
 # v4l2-python3 builds signed numbers; fcntl.ioctl wants them as the kernel has them.
 VIDIOC_QUERYCAP: int = v4l2.VIDIOC_QUERYCAP & 0xFFFFFFFF
 VIDIOC_ENUM_FMT: int = v4l2.VIDIOC_ENUM_FMT & 0xFFFFFFFF
-VIDIOC_ENUM_FRAMESIZES: int = v4l2.VIDIOC_ENUM_FRAMESIZES & 0xFFFFFFFF
 VIDIOC_G_FMT: int = v4l2.VIDIOC_G_FMT & 0xFFFFFFFF
 VIDIOC_S_FMT: int = v4l2.VIDIOC_S_FMT & 0xFFFFFFFF
 VIDIOC_TRY_FMT: int = v4l2.VIDIOC_TRY_FMT & 0xFFFFFFFF
@@ -221,12 +218,6 @@ V4L2_BUF_FLAG_NO_CACHE_INVALIDATE = 0x800
 V4L2_BUF_FLAG_NO_CACHE_CLEAN = 0x1000
 V4L2_BUF_FLAG_LAST = 0x100000
 
-V4L2_FIELD_ANY = 0
-V4L2_FIELD_TOP = 2
-V4L2_FIELD_BOTTOM = 3
-
-V4L2_FRMSIZE_TYPE_DISCRETE = 1
-
 MULTI_PLANAR = frozenset((V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE, V4L2_BUF_TYPE_VIDEO_OUTPUT_MPLANE))
 OUTPUT_TYPES = frozenset(
     (
@@ -293,20 +284,6 @@ def enum_formats(fd: int, type_: int) -> list[int]:
         except OSError:  # EINVAL ends the list, ENOTTY: this queue has none
             return found
         found.append(description.pixelformat)
-
-
-def frame_sizes(fd: int, code: int) -> list[tuple[int, int]]:
-    """The discrete widths and heights of a pixel format; none where the driver tells ranges."""
-    found: list[tuple[int, int]] = []
-    while True:
-        size = FrameSize(index=len(found), pixel_format=code)
-        try:
-            ioctl(fd, VIDIOC_ENUM_FRAMESIZES, size)
-        except OSError:  # EINVAL ends the list, ENOTTY: this driver has none
-            return found
-        if size.type != V4L2_FRMSIZE_TYPE_DISCRETE:
-            return []
-        found.append((size.discrete.width, size.discrete.height))
 
 
 def plane_sizes(source: Any) -> tuple[int, ...]:

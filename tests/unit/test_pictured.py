@@ -16,6 +16,7 @@ from hil.pinners.base import Node
 from hil.pinners.v4l2 import Queue
 from hil.pinners.v4l2_picture import Pictured
 from hil.uapi import v4l2 as uapi
+from hil.uapi import v4l2_sizes
 
 YUYV, NV12, MJPG, H264, BGR3 = (
     int.from_bytes(code, "little") for code in (b"YUYV", b"NV12", b"MJPG", b"H264", b"BGR3")
@@ -82,7 +83,7 @@ def test_a_buffer_that_nothing_was_written_to_is_stale() -> None:
 
 
 def test_a_field_of_the_card_has_every_other_line() -> None:
-    present = format_of(BGR3, 320, 240, 960, uapi.V4L2_FIELD_BOTTOM)
+    present = format_of(BGR3, 320, 240, 960, v4l2_sizes.V4L2_FIELD_BOTTOM)
     of = v4l2_picture.shape_of(present)
     assert of == Shape("BGR3", 320, 240, 960, 230400, 1, 2)
     frame = CARD.draw(9, of)
@@ -123,9 +124,9 @@ class Driver:
         if number == uapi.VIDIOC_ENUM_FMT:
             self._each(it, self.codes)
             it.pixelformat = self.codes[it.index]
-        elif number == uapi.VIDIOC_ENUM_FRAMESIZES:
+        elif number == v4l2_sizes.VIDIOC_ENUM_FRAMESIZES:
             self._each(it, self.sizes)
-            it.type = uapi.V4L2_FRMSIZE_TYPE_DISCRETE
+            it.type = v4l2_sizes.V4L2_FRMSIZE_TYPE_DISCRETE
             it.discrete.width, it.discrete.height = self.sizes[it.index]
         elif number == uapi.VIDIOC_TRY_FMT:
             pix = uapi.pix_format(it)
@@ -138,18 +139,23 @@ class Driver:
             raise OSError(EINVAL, "Invalid argument")
 
 
+def use(monkeypatch: pytest.MonkeyPatch, ioctl: Any) -> None:
+    for module in (uapi, v4l2_sizes):
+        monkeypatch.setattr(module, "ioctl", ioctl)
+
+
 def test_a_webcam_is_tried_in_its_codes_and_its_largest_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     present = format_of(YUYV, 320, 240, 640)
-    monkeypatch.setattr(uapi, "ioctl", Driver().ioctl)
+    use(monkeypatch, Driver().ioctl)
     found = v4l2_formats.variants(0, node("uvcvideo"), present)
     assert [variant.suffix for variant in found] == ["-nv12", "-mjpg", "-640x480"]
     assert uapi.pix_format(found[0].wanted).pixelformat == NV12
     assert uapi.pix_format(found[2].wanted).width == 640
     assert uapi.pix_format(present).sizeimage == 153600, "the present format was changed"
     assert v4l2_formats.variants(0, node("vivid"), present) == []
-    monkeypatch.setattr(uapi, "ioctl", Driver(refuses=MJPG).ioctl)
+    use(monkeypatch, Driver(refuses=MJPG).ioctl)
     found = v4l2_formats.variants(0, node("uvcvideo"), present)
     assert [variant.suffix for variant in found] == ["-nv12", "-640x480"]
 
@@ -159,7 +165,7 @@ def test_a_card_is_used_in_a_small_format_and_tried_in_its_own(
 ) -> None:
     present = format_of(YUYV, 720, 576, 1440)
     monkeypatch.setattr(Driver, "sizes", ())
-    monkeypatch.setattr(uapi, "ioctl", Driver().ioctl)
+    use(monkeypatch, Driver().ioctl)
     wanted = v4l2_formats.small("tw68", present)
     assert (uapi.pix_format(wanted).width, uapi.pix_format(wanted).field) == (320, 0)
     assert v4l2_formats.small("uvcvideo", present) is None

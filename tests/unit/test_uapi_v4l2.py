@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hil.uapi import v4l2 as uapi
-from hil.uapi import v4l2_controls
+from hil.uapi import v4l2_controls, v4l2_sizes
 
 # v4l2-python3's names for the same place.
 RENAMED = {"input": "reserved2", "secs": "tv_sec", "usecs": "tv_usec"}
@@ -39,14 +39,18 @@ def constants() -> dict[str, int]:
     """Every name of the modules that the header must have too."""
     return {
         name: value
-        for name, value in {**vars(uapi), **vars(v4l2_controls)}.items()
+        for name, value in {**vars(uapi), **vars(v4l2_controls), **vars(v4l2_sizes)}.items()
         if name.startswith(("VIDIOC_", "V4L2_")) and isinstance(value, int)
     }
 
 
 def ours() -> dict[str, int]:
     found = {f"number {name}": value for name, value in constants().items()}
-    for name, kind in {**uapi.STRUCTURES, **v4l2_controls.STRUCTURES}.items():
+    for name, kind in {
+        **uapi.STRUCTURES,
+        **v4l2_controls.STRUCTURES,
+        **v4l2_sizes.STRUCTURES,
+    }.items():
         if name not in GROWN:
             found[f"sizeof {name}"] = ctypes.sizeof(kind)
         for path, offset, size in places(kind):
