@@ -14,10 +14,11 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 from hil.errors import HilError
-from hil.silicon import models, registers
+from hil.silicon import models, registers, trace
 from hil.silicon.device import PciDevice
 from hil.silicon.guest_memory import GuestMemory, part
 from hil.silicon.pci_proxy import ProxyServer
@@ -62,12 +63,20 @@ def run(order: Order) -> None:
     extended = order.transport == "vfio-user"
     with _options_of(order):
         device = kind.make(order.options, extended=extended)
+    server: VfioUserServer | ProxyServer
     if extended:
-        VfioUserServer(device, socket.socket(fileno=order.socket).accept()[0]).serve()
+        server = VfioUserServer(device, socket.socket(fileno=order.socket).accept()[0])
+    else:
+        qtest = _qtest(order)
+        device.interrupts = QtestInterrupts(qtest, device.config, Pin(qtest, order.pin))
+        server = ProxyServer(device, socket.socket(fileno=order.socket))
+    if folder := os.environ.get("HIL_SILICON_TRACE"):
+        name = f"{order.model.rpartition(':')[2]}-{os.getpid()}.trace"
+        with Path(folder, name).open("w", buffering=1) as stream:
+            trace.record(device, stream)
+            server.serve()
         return
-    qtest = _qtest(order)
-    device.interrupts = QtestInterrupts(qtest, device.config, Pin(qtest, order.pin))
-    ProxyServer(device, socket.socket(fileno=order.socket)).serve()
+    server.serve()
 
 
 @contextmanager

@@ -12,7 +12,10 @@ from hil.errors import HilError
 from hil.silicon.device import PciDevice
 from hil.silicon.registers import RegisterDevice
 
-NAMES: dict[str, str] = {"g2d": "hil.silicon.g2d.device:G2d"}
+NAMES = {
+    "g2d": "hil.silicon.g2d.device:G2d",
+    "gaudi": "hil.silicon.gaudi.card:Gaudi",
+}
 """The project's own: name -> "module:Class"."""
 
 Model = type[PciDevice] | type[RegisterDevice]
