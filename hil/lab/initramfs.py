@@ -12,6 +12,7 @@ from pathlib import Path
 from hil import tables as sizes
 from hil.lab import cache, cpio, modules
 from hil.lab.board import Board
+from hil.lab.corrections import Corrected
 from hil.lab.kernels import Kernel
 from hil.lab.modules import Own
 from hil.lab.rootfs import GuestRoot
@@ -23,14 +24,23 @@ _KEPT_SECONDS = 14 * 86400
 
 
 def get(
-    board: Board, kernel: Kernel, root: GuestRoot, own: Sequence[Own], arguments: Sequence[str]
+    board: Board,
+    kernel: Kernel,
+    root: GuestRoot,
+    own: Sequence[Own],
+    arguments: Sequence[str],
+    *,
+    corrected: Sequence[Corrected] = (),
 ) -> Path:
     """The initramfs for this board and kernel, made when it is not cached.
 
-    ``own`` are modules of the user's, in place of the stock ones of their names.  ``arguments``
-    go to pytest in the guest.
+    ``own`` are modules of the user's, and ``corrected`` are copies, in place of the stock ones of
+    their names.  ``arguments`` go to pytest in the guest.
     """
     tables = _tables(board, arguments)
+    tables["corrections"] = "".join(
+        f"{c.correction.module}\t{c.correction.text}\n" for c in corrected
+    )
     init = (_GUEST / "init.sh").read_text()
     parts = [
         kernel.identity,
@@ -40,6 +50,7 @@ def get(
         init,
     ]
     parts += [f"{module.name} {cache.sha256_file(module.file)}" for module in own]
+    parts += [cache.sha256_file(c.file) for c in corrected]
     # How it is made counts too.
     parts += [Path(code).read_text() for code in (__file__, modules.__file__, cpio.__file__)]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
@@ -63,6 +74,10 @@ def get(
     for name, path in {**dict(zip(boot.names, boot.files, strict=True)),
                        **dict(zip(rest.names, rest.files, strict=True))}.items():  # fmt: skip
         files[f"mod/{name}.ko"] = (0o644, modules.read(path))
+    for copy in corrected:
+        name = copy.correction.module
+        files[f"mod/{name}.ko"] = (0o644, copy.file.read_bytes())
+        files[f"hil/stock/{name}.ko"] = (0o644, modules.read(copy.stock))
     for module in own:
         files[f"mod/{module.name}.ko"] = (0o644, modules.read(module.file))
     if kernel.config is not None:

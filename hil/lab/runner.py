@@ -209,6 +209,7 @@ def _facts(
         "acceleration": virtual.acceleration,
         "own_modules": [f"{m.name}: {m.file}" for m in virtual.own],
         "built_drivers": [built.told() for built in virtual.built],
+        "corrected_modules": [c.told for c in virtual.corrected],
         "started": before.get("started") or _now(),
         "status": "incomplete",
     }
@@ -245,6 +246,8 @@ def _head(
     for built in virtual.built:
         if built.corrections:
             yield f"{built.name} of {built.source}, corrected: {'; '.join(built.corrections)}"
+    for copy in virtual.corrected:
+        yield f"a corrected copy of a stock module is tested: {copy.told}"
     yield f"journal: {folder.journal}"
 
 

@@ -20,12 +20,14 @@ from typing import Any
 from hil.errors import HilError, NotCompletedError
 from hil.lab import (
     cache,
+    corrections,
     doctor,
     drivers,
     emulator,
     hosttools,
     initramfs,
     kvm,
+    modules,
     qemu,
     ram,
     rootfs,
@@ -113,7 +115,7 @@ class VirtualBoard:
         self,
         board: Board,
         kernel: Kernel,
-        modules: Sequence[Path] = (),
+        own_modules: Sequence[Path] = (),
         *,
         cold: bool = False,
         marks: str = "hw",
@@ -135,7 +137,7 @@ class VirtualBoard:
             unmodified=board.guest.unmodified, say=say,
         )  # fmt: skip
         """Drivers that were built for this kernel."""
-        users = [check_own(path, kernel) for path in modules]
+        users = [check_own(path, kernel) for path in own_modules]
         taken = {module.name for module in users}
         ours = [check_own(b.file, kernel) for b in self.built if b.name not in taken]
         self.own: list[Own] = [*ours, *users]
@@ -146,10 +148,14 @@ class VirtualBoard:
         self._say = say
         self._lock = threading.RLock()
         self.root = rootfs.get(self.machine.arch)
+        self.corrected = corrections.of(kernel, self._modules_to_correct())
+        """Stock modules in whose place this board has a copy without a known mistake."""
         arguments = ["-m", marks if cold else "hw", *_ARGUMENTS]
         self.boot = Boot(
             kernel=bootable(kernel),
-            initramfs=initramfs.get(board, kernel, self.root, self.own, arguments),
+            initramfs=initramfs.get(
+                board, kernel, self.root, self.own, arguments, corrected=self.corrected
+            ),
             image=self.root.image,
             command_line=self._command_line(),
             accelerator=self.accelerator,
@@ -166,6 +172,11 @@ class VirtualBoard:
                 "processor": kvm.processor(),
             }
         )
+
+    def _modules_to_correct(self) -> set[str]:
+        """The board's drivers and what they need, but for those that the user brings."""
+        names = modules.closure(self.kernel, self.board.guest.drivers).names
+        return set(names) - {module.name for module in self.own}
 
     def start(self, console: Path) -> Guest:
         """A guest that waits for its orders: from the snapshot, or booted.
