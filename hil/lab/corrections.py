@@ -18,6 +18,7 @@ from typing import NamedTuple
 from hil.errors import HilError
 from hil.lab import cache, modules
 from hil.lab.kernels import Kernel
+from hil.lab.modules import Own
 from hil.system.release import Release, parse
 
 _SIGNATURE = b"~Module signature appended~\n"
@@ -64,9 +65,13 @@ class Corrected(NamedTuple):
         return f"{self.correction.module}: {self.correction.text}"
 
 
-def of(kernel: Kernel, names: Iterable[str]) -> list[Corrected]:
-    """The corrected copies of those of the modules ``names`` that need one, made and cached."""
+def of(kernel: Kernel, drivers: Iterable[str], own: Iterable[Own] = ()) -> list[Corrected]:
+    """Copies of the modules that ``drivers`` come to and that need one, made and cached.
+
+    ``own`` are the user's: they are taken as they are.
+    """
     index = modules.index(kernel)
+    names = set(modules.closure(kernel, drivers).names) - {module.name for module in own}
     release = parse(kernel.version)
     found = []
     for correction in CORRECTIONS:

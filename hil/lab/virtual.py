@@ -27,7 +27,6 @@ from hil.lab import (
     hosttools,
     initramfs,
     kvm,
-    modules,
     qemu,
     ram,
     rootfs,
@@ -148,7 +147,7 @@ class VirtualBoard:
         self._say = say
         self._lock = threading.RLock()
         self.root = rootfs.get(self.machine.arch)
-        self.corrected = corrections.of(kernel, self._modules_to_correct())
+        self.corrected = corrections.of(kernel, board.guest.drivers, self.own)
         """Stock modules in whose place this board has a copy without a known mistake."""
         arguments = ["-m", marks if cold else "hw", *_ARGUMENTS]
         self.boot = Boot(
@@ -172,11 +171,6 @@ class VirtualBoard:
                 "processor": kvm.processor(),
             }
         )
-
-    def _modules_to_correct(self) -> set[str]:
-        """The board's drivers and what they need, but for those that the user brings."""
-        names = modules.closure(self.kernel, self.board.guest.drivers).names
-        return set(names) - {module.name for module in self.own}
 
     def start(self, console: Path) -> Guest:
         """A guest that waits for its orders: from the snapshot, or booted.

@@ -6,12 +6,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hil.errors import HilError
-from hil.pinners import exynos_g2d, io_uring, v4l2_discovery
+from hil.pinners import exynos_g2d, habanalabs_discovery, io_uring, v4l2_discovery
 from hil.pinners.base import Node, Pinner, PinResult, Session, Survey, Transfer
 
 __all__ = ["Node", "PinResult", "Pinner", "Session", "Survey", "Transfer", "discover", "survey"]
 
-_KINDS = (v4l2_discovery.survey, exynos_g2d.survey, io_uring.survey)
+_KINDS = (
+    v4l2_discovery.survey,
+    exynos_g2d.survey,
+    habanalabs_discovery.survey,
+    io_uring.survey,
+)
 
 
 def survey(only: Sequence[str] = ()) -> Survey:

@@ -108,6 +108,14 @@ class Pinner(ABC):
     directions: tuple[Direction, ...]
     memory: tuple[str, ...] = ()
     """The memory classes that it is meant for; empty is all."""
+    conditions: tuple[str, ...] = ()
+    """The only conditions that it meets; empty is all."""
+    last = False
+    """Its cells come after all others: what they leave behind is no place to go on."""
+    patience = 1.0
+    """How many deadlines its cells may take: what it does before a pin may take long."""
+    note = ""
+    """What a reader of any of its results must know: that a corrected module was tested."""
 
     def facts(self, buffer: Buffer) -> dict[str, object]:
         """What rules may look at of a buffer as this driver takes it."""

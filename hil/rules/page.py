@@ -24,7 +24,7 @@ from hil.rules.toml import matches
 from hil.system.release import FINAL, Release
 
 DOCS = FOLDER.parent.parent / "docs" / "rules"
-FAMILIES = ("vb2-vmalloc", "vb2-dma-contig", "exynos-g2d", "io-uring")
+FAMILIES = ("vb2-vmalloc", "vb2-dma-contig", "exynos-g2d", "habanalabs", "io-uring")
 
 _LAST_MINOR = {4: 20, 5: 19, 6: 19}
 _NEWEST = 1_000_000
@@ -50,15 +50,21 @@ def series(found: Table) -> list[tuple[int, int]]:
     return every
 
 
-def _outcome(found: Table, row: Row, release: Release) -> str:
-    text = _WORDS.get(row.expect) or " or ".join(found.errnos(row, release))
+def _outcome(found: Table, row: Row, release: Release, way: Table | None = None) -> str:
+    errnos = found.errnos(row, release) if way is None else way.seen(found, row, release)
+    text = _WORDS.get(row.expect) or " or ".join(errnos)
     if row.expect == "accept" and not row.pinned:
         text += ", no pin"
     return text
 
 
-def _answers(found: Table, memory: str, direction: str, release: Release) -> list[tuple[str, str]]:
-    """(answer, the facts that it holds with) of every row for a class; without a fact first."""
+def _answers(
+    found: Table, memory: str, direction: str, release: Release, way: Table | None = None
+) -> list[tuple[str, str]]:
+    """(answer, the facts that it holds with) of every row for a class; without a fact first.
+
+    ``way`` is the table that rests on this one, by which an errno comes to user space.
+    """
     rows = [
         row for row in rows_for(found, release)
         if direction in row.directions and row.names(memory)
@@ -66,16 +72,15 @@ def _answers(found: Table, memory: str, direction: str, release: Release) -> lis
     under: list[tuple[str, str]] = []
     base = table(found.base) if found.base else None
     if base is not None and not any(not row.when and not row.instead_of for row in rows):
-        for text, facts in _answers(base, memory, found.base_direction or direction, release):
-            refused = found.base_errnos and not text.startswith(tuple(_WORDS.values()))
-            under.append((" or ".join(found.base_errnos) if refused else text, facts))
+        way_there = found.base_direction or direction
+        under = _answers(base, memory, way_there, release, found)
     takes = any(text.startswith(_WORDS["accept"]) for text, _ in under)
     told = list(under)
     for row in rows:
         if row.instead_of and takes != (row.instead_of == "accept"):
             continue
         facts = " and ".join(key for key, value in row.when.items() if value)
-        told.append((_outcome(found, row, release), facts))
+        told.append((_outcome(found, row, release, way), facts))
     return sorted(dict.fromkeys(told), key=lambda pair: bool(pair[1]))
 
 
@@ -183,7 +188,7 @@ def page(found: Table, names: Iterable[str], known: Iterable[Known]) -> str:
         "<!-- SPDX-License-Identifier: GPL-2.0-or-later -->",
         f"<!-- Made from hil/rules/{found.family}.toml by python -m hil.rules.page: edit that. -->",
         "",
-        f"# What {found.family} must do with a USERPTR, kernel by kernel",
+        f"# What {found.family} must do with user memory, kernel by kernel",
         "",
         "`take`: the buffer is accepted, each page pinned once and none left in ZONE_MOVABLE. An",
         "errno: it is refused with that. Two answers are capture / output. `–`: the kernel has no",

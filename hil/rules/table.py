@@ -126,6 +126,12 @@ class Table(NamedTuple):
                 return funnel.errnos
         return row.errnos
 
+    def seen(self, base: Table, row: Row, release: Release) -> tuple[str, ...]:
+        """The errnos that user space may see for a refusal by a row of the base."""
+        if self.base_errnos:
+            return self.base_errnos
+        return (self if self.funnels else base).errnos(row, release)
+
     def rule(self, row: Row, release: Release) -> Rule | None:
         """The rule that a row makes for one release; None where it says that there is no such."""
         if row.expect == "absent":
@@ -287,30 +293,33 @@ def rule_for(
     taken as false.  HilError when two rows match.
     """
     found = table(family)
-    if found is None or not found.covers(release):
+    hit = found and _row_for(found, memory, direction, release, facts or {})
+    if not found or not hit:
         return None
-    base = None
-    if found.base:
-        base = rule_for(found.base, memory, found.base_direction or direction, release, facts)
+    owner, row = hit
+    rule = owner.rule(row, release)
+    if rule is not None and not rule.accept and owner is not found:
+        return rule._replace(errnos=found.seen(owner, row, release))
+    return rule
+
+
+def _row_for(
+    found: Table, memory: str, direction: str, release: Release, facts: Mapping[str, object]
+) -> tuple[Table, Row] | None:
+    """The one row that holds, and whose it is: the table's own or its base's."""
+    if not found.covers(release):
+        return None
+    base = table(found.base) if found.base else None
+    under = base and _row_for(base, memory, found.base_direction or direction, release, facts)
     rows = [
         row
         for row in _rows_of(found, memory, release)
-        if direction in row.directions and row.fits(facts or {}) and _replaces(row, base)
-    ]
+        if direction in row.directions and row.fits(facts)
+        and (not row.instead_of or (under is not None and under[1].expect == row.instead_of))
+    ]  # fmt: skip
     if len(rows) > 1:
         raise _overlap(memory, direction, release, rows)
-    if rows:
-        return found.rule(rows[0], release)
-    if base is not None and not base.accept and found.base_errnos:
-        return base._replace(errnos=found.base_errnos)
-    return base
-
-
-def _replaces(row: Row, base: Rule | None) -> bool:
-    """Whether a row holds, given what the base says."""
-    if not row.instead_of:
-        return True
-    return base is not None and base.accept == (row.instead_of == "accept")
+    return (found, rows[0]) if rows else under
 
 
 def why_none(family: str, memory: str, direction: str, release: Release) -> str:

@@ -95,7 +95,7 @@ class Suite:
         """Every cell, in the order that they run: stable over kernels and runs.
 
         A slow memory class meets only the pinners that are not slow themselves.  Destructive cells
-        come last.
+        come late, and after them those that leave a machine that is no place to go on.
         """
         found = [
             Cell(pinner.name, name, direction, condition)
@@ -104,9 +104,9 @@ class Suite:
             if not (pinner.slow and memory.slow) and name in (pinner.memory or (name,))
             for direction in pinner.directions
             for condition, it in self.conditions.items()
-            if it.concerns(pinner, name)
+            if it.concerns(pinner, name) and condition in (pinner.conditions or (condition,))
         ]
-        return sorted(found, key=self.destructive)
+        return sorted(found, key=lambda c: (self.pinners[c.pinner].last, self.destructive(c)))
 
     def destructive(self, cell: Cell) -> bool:
         """Whether a driver that fails takes the machine with it."""
@@ -139,8 +139,9 @@ class Suite:
             self.classes[cell.memory],
             self.conditions[cell.condition],
             self.bench,
-            deadline=deadline,
+            deadline=deadline * pinner.patience,
         )
+        evidence["note"] = pinner.note or None
         return make_record(
             cell,
             pinner.driver,

@@ -145,6 +145,7 @@ def _merge(stage: str, early: Evidence, late: Evidence) -> Evidence:
         "second_pin": None,
         "hugepages": {},
         "data": None,
+        "note": None,
         "seconds": {},
     }
     for part in (early, late):

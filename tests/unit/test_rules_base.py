@@ -33,6 +33,21 @@ def outcome(family: str, memory: str, direction: str = "capture", **facts: bool)
     return "accept" if rule.accept else " ".join(rule.errnos)
 
 
+def test_the_funnels_of_a_table_take_the_place_of_its_bases() -> None:
+    def habana(memory: str, release: str) -> str:
+        rule = rule_for("habanalabs", memory, "output", parse(release))
+        assert rule is not None
+        return " ".join(rule.errnos)
+
+    assert habana("unmapped-middle", "6.1.192") == "EFAULT"
+    assert habana("unmapped-middle", "6.12.118") == habana("guard-pages", "7.3.4") == "ENOMEM"
+    assert habana("fsdax-ext4-second-vma", "6.12") == "ENOMEM"
+    assert habana("fsdax-ext4-shared", "6.12") == "EOPNOTSUPP"
+    # videobuf2's own funnel has no say here
+    assert habana("prot-none-shared", "5.15.81") == "EFAULT"
+    assert habana("ext4-beyond-eof", "6.12.118") == "EFAULT"
+
+
 @pytest.mark.parametrize(
     ("memory", "facts", "expected"),
     [

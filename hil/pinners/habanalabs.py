@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Habana Labs accelerators: HL_MEM_OP_MAP with HL_MEM_USERPTR pins a range of the process.
+
+``hl_mem_ioctl`` ends in ``get_user_memory`` (drivers/accel/habanalabs/common/memory.c, up to 6.1
+drivers/misc), which always pins for writing and for long and maps for both directions.  Pins go
+with HL_MEM_OP_UNMAP or the last close.  A direction of ours is a copy that the card is made to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from errno import EAGAIN, EBUSY, EINVAL
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hil.cells import Direction
+from hil.errors import NotApplicableError
+from hil.memory.base import pattern
+from hil.pinners.base import Node, Pinner, PinResult, Session, Transfer
+from hil.uapi import habanalabs as uapi
+from hil.uapi import mm
+
+if TYPE_CHECKING:
+    from hil.memory.base import Buffer
+
+FAMILY = "habanalabs"
+LENGTH = 256 * mm.KIB
+"""Bytes of a buffer: some pages of the card's MMU, and little to copy."""
+BUSY_SECONDS = 5.0
+"""How long a card may be about to be released, or in a reset, before its node is in use."""
+COPY_SECONDS = 3.0
+"""How long a submission may take; a busy card is not waited for any longer."""
+
+
+def open_node(node: Path, patience: float = BUSY_SECONDS) -> int:
+    """Open a node, and wait while it says EAGAIN: the user before is being released, or it resets.
+
+    OSError with EBUSY when somebody else works on it: there is one user at a time.
+    """
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return os.open(node, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno not in (EAGAIN, EBUSY) or time.monotonic() > until:
+                raise
+        time.sleep(0.05)
+
+
+class HabanaSession(Session):
+    """An open node; every pin is a mapping of its own."""
+
+    length = LENGTH
+    call = "HL_MEM_OP_MAP"
+
+    def __init__(self, node: Path, direction: Direction, *, patience: float = BUSY_SECONDS) -> None:
+        self._direction = direction
+        self._mapped: list[int] = []
+        self._open(node, patience)
+
+    def _open(self, node: Path, patience: float = BUSY_SECONDS) -> None:
+        self.fd = open_node(node, patience)
+        try:
+            self.card = uapi.Card(self.fd)
+        except BaseException:
+            self.release()
+            raise
+
+    def pin(self, buffer: Buffer) -> PinResult:
+        try:
+            self._mapped.append(self.card.map(buffer.address, buffer.length))
+        except OSError as error:
+            return PinResult(self.call, error.errno or EINVAL, 0)
+        return PinResult(self.call, 0, 0)
+
+    def transfer(self, buffer: Buffer) -> Transfer | None:
+        """By way of the card's SRAM, from a buffer of our own or to it.
+
+        Of a large buffer the first and the last LENGTH bytes.
+        """
+        sram = self.card.info()
+        part = min(LENGTH, buffer.length, sram.sram_size)
+        places = [0] if buffer.length <= part else [0, buffer.length - part]
+        staging = mm.mmap(part, mm.PROT_RW, mm.MAP_PRIVATE | mm.MAP_ANONYMOUS)
+        try:
+            ours = self.card.map(staging, part)
+            try:
+                moves = [
+                    self._move(buffer, place, part, (sram.sram_base_address, ours, staging))
+                    for place in places
+                ]
+            finally:
+                self.card.unmap(ours)
+        finally:
+            mm.munmap(staging, part)
+        sent, arrived, before = (b"".join(side) for side in zip(*moves, strict=True))
+        way = "into the buffer" if self._direction is Direction.CAPTURE else "out of the buffer"
+        return Transfer(sent, arrived, f"copied by the card's DMA through its SRAM {way}", before)
+
+    def _move(
+        self, buffer: Buffer, place: int, part: int, by: tuple[int, int, int]
+    ) -> tuple[bytes, bytes, bytes]:
+        """One part of the buffer: what was sent, what arrived, what was in the buffer before."""
+        sram, ours, staging = by
+        here, there = buffer.view + place, self._mapped[-1] + place
+        before = _seen(here, part)
+        if self._direction is Direction.CAPTURE:
+            sent = pattern(part, place + 1)
+            mm.poke(staging, sent)
+            self._through(sram, ours, there, part)
+            return sent, _seen(here, part), before
+        with contextlib.suppress(OSError):  # where the process may not, what is there will do
+            mm.poke(here, pattern(part, place + 2))
+        sent = _seen(here, part)
+        self._through(sram, there, ours, part)
+        return sent, mm.peek(staging, part), before
+
+    def _through(self, sram: int, source: int, target: int, size: int) -> None:
+        down, up = uapi.GAUDI_QUEUE_ID_DMA_0_0, uapi.GAUDI_QUEUE_ID_DMA_1_0
+        self.card.copy(down, [uapi.Copy(source, sram, size)], COPY_SECONDS)
+        self.card.copy(up, [uapi.Copy(sram, target, size)], COPY_SECONDS)
+
+    def stop(self) -> None:
+        """There is nothing between pinned and released."""
+
+    def release(self) -> None:
+        if self.fd < 0:
+            return
+        fd, self.fd = self.fd, -1
+        try:
+            while self._mapped:
+                self.card.unmap(self._mapped.pop())
+        finally:
+            os.close(fd)
+
+
+def _seen(address: int, length: int) -> bytes:
+    try:
+        return mm.peek(address, length)
+    except OSError as error:
+        raise NotApplicableError(f"the process can't look at its buffer: {error}") from error
+
+
+class HabanaPinner(Pinner):
+    """Both directions on one node."""
+
+    family = FAMILY
+    slow = False
+    directions: tuple[Direction, ...] = (Direction.CAPTURE, Direction.OUTPUT)
+
+    def __init__(self, node: Node) -> None:
+        self.name = f"{node.driver}-{Path(node.path).name}"
+        self.driver, self.node = node.driver, Path(node.path)
+        self.bus, self.allocator = node.bus, node.allocator
+
+    def open(self, direction: Direction) -> HabanaSession:
+        return HabanaSession(self.node, direction)
