@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 VHCI = Path("/sys/devices/platform/vhci_hcd.0")
+_STATE = Path("/sys/module/vhci_hcd/initstate")
 
 _SUBMIT, _UNLINK, _RET_SUBMIT, _RET_UNLINK = 1, 2, 3, 4
 # All begin with command, sequence number, device, direction, endpoint.
@@ -141,8 +142,13 @@ def plug() -> tuple[Connection, int]:
 
 
 def there() -> bool:
-    """Whether the virtual host controller is there, and both of its root hubs.
+    """Whether the virtual host controller is there, and its module has done all that it does first.
 
-    /sys is writable for root alone.
+    Its files can be read before its ports are set up: to 7.3 ``status`` then follows a null pointer
+    (drivers/usb/usbip/vhci_sysfs.c status_show_vhci).  /sys is writable for root alone.
     """
-    return os.access(VHCI / "attach", os.W_OK) and len(list(VHCI.glob("usb*"))) > 1
+    try:
+        state = _STATE.read_text().strip()
+    except OSError:
+        state = "live"  # part of the kernel image
+    return state == "live" and os.access(VHCI / "attach", os.W_OK)
