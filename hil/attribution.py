@@ -21,7 +21,7 @@ UNCLEAR = "unclear"
 _ASKED = frozenset({
     Verdict.WRONGLY_ACCEPTED, Verdict.WRONGLY_REFUSED, Verdict.WRONG_ERRNO, Verdict.LEAK,
     Verdict.MISCOUNTED, Verdict.MOVED, Verdict.STAYED, Verdict.CORRUPT, Verdict.STALE,
-    Verdict.KERNEL_WARNING,
+    Verdict.NOT_HELD, Verdict.KERNEL_WARNING,
 })  # fmt: skip
 # The kernel may say these once a boot: that the control does not meet them again proves nothing.
 _ONCE = frozenset({Verdict.KERNEL_WARNING})

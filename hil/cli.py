@@ -94,6 +94,15 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="seconds until a cell counts as hanging (default: 10)",
     )  # fmt: skip
     run.add_argument(
+        "--seed", metavar="N", type=int, default=1,
+        help="what the races' random numbers begin with; a cell's evidence names it (default: 1)",
+    )  # fmt: skip
+    run.add_argument(
+        "--destructive", action="store_true",
+        help="on this machine (--board local): conditions too that may harm it; a virtual board "
+        "has them anyway",
+    )  # fmt: skip
+    run.add_argument(
         "--jobs", metavar="N", type=_count, default=0,
         help="guests side by side (default: as many as cores and memory allow)",
     )  # fmt: skip
@@ -157,7 +166,7 @@ def _run(options: argparse.Namespace) -> int:
             board=options.board, kernel=kernel, modules=tuple(options.module),
             keywords=options.keywords, marks=marks, out=options.out,
             resume=options.resume, cell_timeout=options.cell_timeout, cold=options.cold,
-            jobs=options.jobs,
+            seed=options.seed, destructive=options.destructive, jobs=options.jobs,
         )  # fmt: skip
         try:
             status = runner.run(chosen, ["hil", *sys.argv[1:]], console, own_kernel=asked)

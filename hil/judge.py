@@ -9,7 +9,8 @@ The order of precedence, first that applies:
 3. the deadline passed in the call under test or later: ``hang``; the child died by itself there:
    ``kernel-warning`` when the kernel had something to say, else ``harness-error``;
 4. findings, in this order: ``kernel-warning``, ``wrongly-accepted``, ``wrongly-refused``,
-   ``wrong-errno``, ``leak``, ``miscounted``, ``moved``, ``stayed``, ``corrupt``, ``stale``;
+   ``wrong-errno``, ``leak``, ``miscounted``, ``moved``, ``stayed``, ``corrupt``, ``stale``, and
+   what the condition found;
 5. no rule: ``no-rule``; else ``ok``.
 
 Of several findings the first that no known defect excuses is the verdict; when all are excused, the
@@ -231,7 +232,7 @@ def _frames(evidence: Mapping[str, Any], rule: Rule | None) -> list[_Finding]:
     accepted = evidence.get("errno") is None
     pages = _number(_part(evidence, "buffer"), "pages")
     moved = _number(evidence, "moved_pages")
-    if accepted and moved:
+    if accepted and moved and _part(evidence, "condition").get("frames_stay", True):
         reason = f"{moved} of {pages} pages changed their frame while pinned, expected none"
         found.append(_Finding(Verdict.MOVED, reason))
     stayed = _number(evidence, "unsuitable_pages")
@@ -253,6 +254,9 @@ def _frames(evidence: Mapping[str, Any], rule: Rule | None) -> list[_Finding]:
     if outside:
         reason = f"{outside} bytes around the buffer changed, expected none"
         found.append(_Finding(Verdict.CORRUPT, reason))
+    if data.get("kept_old_pages") is False:
+        reason = "the device has other pages than it had, expected those that were pinned"
+        found.append(_Finding(Verdict.CORRUPT, reason))
     if data.get("stale"):
         reason = "the device has other pages than the process, expected the same"
         found.append(_Finding(Verdict.STALE, reason))
@@ -265,6 +269,32 @@ def _frames(evidence: Mapping[str, Any], rule: Rule | None) -> list[_Finding]:
         )
         found.append(_Finding(Verdict.STALE, reason))
     return found
+
+
+def _condition(evidence: Mapping[str, Any]) -> list[_Finding]:
+    """What the condition looked at itself, and found otherwise."""
+    found: list[_Finding] = []
+    for check in _part(evidence, "condition").get("checks") or []:
+        if check["gave"] not in check["expected"]:
+            wanted = " or ".join(str(value) for value in check["expected"])
+            reason = f"{check['what']}: {check['gave']}, expected {wanted}"
+            found.append(_Finding(Verdict(check["verdict"]), reason))
+    return found
+
+
+def _rule(
+    cell: Cell, family: str, release: Release, evidence: Mapping[str, Any]
+) -> tuple[Rule | None, str]:
+    """The rule, and the memory class that it is for: a condition may make one of another."""
+    answer = _part(_part(evidence, "condition"), "answer")
+    memory = str(answer.get("like", cell.memory))
+    rule = rule_for(family, memory, cell.direction, release, facts(evidence))
+    if rule is None or "errnos" not in answer:
+        return rule, memory
+    if answer.get("accept") and evidence.get("errno") is None:
+        return rule, memory
+    errnos, because = tuple(answer["errnos"]), str(answer["because"])
+    return rule._replace(accept=False, errnos=errnos, pinned=False, because=because), memory
 
 
 def _unjudged(evidence: Mapping[str, Any]) -> str:
@@ -301,7 +331,7 @@ def judge(
         return next((k for k in known if k.excuses(finding.verdict, evidence, told)), None)
 
     unfinished = _unfinished(evidence)
-    rule = rule_for(family, cell.memory, cell.direction, release, facts(evidence))
+    rule, memory = _rule(cell, family, release, evidence)
     if unfinished is not None:
         return Judgement(*unfinished, excuse(unfinished), rule)
 
@@ -314,6 +344,7 @@ def judge(
         found.append(answer)
     found += _counted(evidence, rule)
     found += _frames(evidence, rule)
+    found += _condition(evidence)
     if found:
         excuses = [excuse(finding) for finding in found]
         telling = [n for n, entry in enumerate(excuses) if entry is not None and not entry.once]
@@ -322,7 +353,7 @@ def judge(
         reason = found[first].reason + (f"; also {others}" if others else "")
         return Judgement(found[first].verdict, reason, excuses[first], rule)
     if rule is None:
-        reason = why_none(family, cell.memory, cell.direction, release)
+        reason = why_none(family, memory, cell.direction, release)
         return Judgement(Verdict.NO_RULE, reason)
     call, errno = evidence.get("call") or "the call", evidence.get("errno")
     reason = f"{call} {'accepted it' if errno is None else f'gave {errno}'}, as it must"

@@ -19,6 +19,7 @@ class Verdict(enum.StrEnum):
     STAYED = "stayed"
     CORRUPT = "corrupt"
     STALE = "stale"
+    NOT_HELD = "not-held"
     HANG = "hang"
     CRASH = "crash"
     KERNEL_WARNING = "kernel-warning"
@@ -44,6 +45,7 @@ MEANING: dict[Verdict, str] = {
     Verdict.STAYED: "pinned for long in ZONE_MOVABLE or CMA: FOLL_LONGTERM is missing",
     Verdict.CORRUPT: "the bytes that arrived are not the bytes that were sent",
     Verdict.STALE: "the device has other pages than the process: a mapping outlived its memory",
+    Verdict.NOT_HELD: "the kernel allowed what a pin must prevent: the reason names the call",
     Verdict.HANG: "a call did not come back: see the kernel stack in the evidence",
     Verdict.CRASH: "the machine went down at this cell: see the console",
     Verdict.KERNEL_WARNING: "the kernel warned or became tainted: see the log in the evidence",

@@ -1,35 +1,174 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a condition is: what happens to the memory while a driver has it pinned."""
+"""What a condition is: what happens to the memory, its process or its machine around a pin.
+
+A condition is one class in the file of its family.  It says what it does, what must hold and on
+whose word, and overrides the moments that it needs.  All moments run in the cell's own process, in
+this order: ``enter`` (before the memory is made), ``before`` the call under test, the call itself
+(``pin``), ``during`` the pin, ``verify`` when data has gone through the device, ``end`` of life,
+``after`` it.  NotApplicableError where this machine can't do it.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import random
+from collections.abc import Callable
+from errno import errorcode
+from typing import TYPE_CHECKING, Any
+
+from hil.evidence import counters
+from hil.memory import proof
+from hil.system import release
 
 if TYPE_CHECKING:
+    from hil.cells import Cell
+    from hil.evidence.counters import Pins
     from hil.memory.base import Buffer
-    from hil.pinners.base import Pinner, Session
+    from hil.memory.bench import Bench
+    from hil.pinners.base import Pinner, PinResult, Session
+
+MAIN = ("anonymous", "thp", "hugetlb-2m-private", "memfd", "ext4-private-untouched")
+"""The memory classes that every condition meets, where nothing else is said."""
+
+GRACE = 0.2
+"""Seconds that pins may take to go after the end of life."""
+
+SAME, LOST = "same", "lost"
+"""What becomes of the data: device and process see the same bytes, or the device keeps the old
+pages and the process has others."""
+
+
+class Scene:
+    """One cell, as its condition sees it, and what the condition has to say of it."""
+
+    def __init__(self, cell: Cell, driver: str, session: Session, bench: Bench) -> None:
+        self.cell, self.driver, self.session, self.bench = cell, driver, session, bench
+        self.buffer: Buffer
+        self.base: Pins | None = None
+        """The pin counters right before the call under test."""
+        self.pinned_pages = 0
+        """How many pins there must be while the driver has the buffer."""
+        self.arrived = b""
+        """What the process saw in the buffer when the device had filled it."""
+        self.data = SAME
+        self.frames_stay = True
+        self.answer: dict[str, Any] | None = None
+        self.facts: dict[str, object] = {}
+        self.checks: list[dict[str, Any]] = []
+        self.random = random.Random(f"{bench.seed}/{cell.id}")
+        self._shared: bool | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether the buffer's mapping is MAP_SHARED; asked first while it is still there."""
+        if self._shared is None:
+            self._shared = str(proof.smaps(self.buffer.address).get("Perms", ""))[3:] == "s"
+        return self._shared
+
+    def lost(self) -> None:
+        """The process has other pages now, or none: what the device does it does to the old."""
+        self.data, self.frames_stay = LOST, False
+
+    def like(self, memory: str) -> None:
+        """The call must answer as the rules say of another memory class."""
+        self.answer = {"like": memory}
+
+    def refuse(self, *errnos: str, because: str, or_accept: bool = False) -> None:
+        """The call must be refused with one of ``errnos``, or may be."""
+        self.answer = {"errnos": list(errnos), "accept": or_accept, "because": because}
+
+    def check(self, what: str, gave: object, *expected: object, verdict: str = "not-held") -> None:
+        """Something that must be so; ``verdict`` is what the cell comes to where it is not."""
+        self.checks.append(
+            {"what": what, "gave": gave, "expected": list(expected), "verdict": verdict}
+        )
+
+    def held(self) -> int:
+        """Pins that are held now, of those that came since right before the call."""
+        assert self.base is not None
+        return counters.pins().since(self.base).live
+
+    def check_held(self, when: str, expected: int) -> None:
+        self.check(f"pins held {when}", self.held(), expected, verdict="leak")
+
+    def evidence(self) -> dict[str, Any]:
+        """For the journal."""
+        return {
+            "data": self.data,
+            "frames_stay": self.frames_stay,
+            "answer": self.answer,
+            "facts": self.facts,
+            "checks": self.checks,
+        }
 
 
 class Condition:
-    """One thing that may happen; a subclass overrides the moments that it needs.
-
-    Both run in the cell's own process.  NotApplicableError where this machine can't do it.
-    """
+    """One thing that may happen; a subclass overrides the moments that it needs."""
 
     name: str
     """The last part of a cell's id."""
     summary: str
+    """What it does to the machine, the process or the memory."""
+    holds = "as steady: pinned once a page, no page moves, device and process see the same bytes"
+    """What must hold."""
+    why = ""
+    """On whose word: file and function of the kernel, commits."""
+    since = "5.10"
+    """The first kernel that has it."""
+    classes: tuple[str, ...] = MAIN
+    """Patterns of the memory classes that it meets."""
+    may_lose = False
+    """Whether the process may come to other pages by it."""
+    everywhere = False
+    """Whether it meets every pinner, and all of them in a short run too."""
+    slow = False
+    destructive = False
+    """It may harm the machine: runs last, on virtual boards, elsewhere with --destructive."""
     only_on_demand = False
     """True for those that run only where a board names them."""
-    destructive = False
-    """True where a driver that fails takes the machine with it: such cells run last."""
+
+    def meets(self, memory: str) -> bool:
+        from fnmatch import fnmatchcase
+
+        return any(fnmatchcase(memory, pattern) for pattern in self.classes)
 
     def concerns(self, pinner: Pinner, memory: str) -> bool:
-        """Whether it makes sense with this pinner and memory class."""
-        return True
+        """Whether it is tried with this pinner and memory class."""
+        return self.meets(memory) and (self.everywhere or pinner.meets_conditions)
 
-    def before(self, buffer: Buffer, session: Session) -> None:
+    def applies(self) -> str:
+        """Why this kernel can't have it; empty when it can."""
+        point = release.parse(self.since)
+        running = release.running()
+        return "" if release.reached([point], running) else f"needs Linux {self.since}"
+
+    def enter(self, scene: Scene) -> None:
+        """Before the memory is made: for what the process must be in."""
+
+    def before(self, scene: Scene) -> None:
         """Prepare, before the counters are read and the buffer is pinned."""
 
-    def during(self, buffer: Buffer, session: Session) -> None:
+    def pin(self, scene: Scene) -> PinResult:
+        """The call under test."""
+        return scene.session.pin(scene.buffer)
+
+    def during(self, scene: Scene) -> None:
         """Do it, when the driver has accepted the buffer."""
+
+    def verify(self, scene: Scene) -> None:
+        """When data has gone through the device."""
+
+    def end(self, scene: Scene) -> None:
+        """The end of life of an accepted buffer."""
+        scene.session.release()
+
+    def after(self, scene: Scene) -> None:
+        """When the pins have gone, or should have."""
+
+
+def tried(call: Callable[..., object], *arguments: object) -> str:
+    """The errno's name that a call gave; "0" where it succeeded."""
+    try:
+        call(*arguments)
+    except OSError as error:
+        return errorcode.get(error.errno or 0, str(error.errno))
+    return "0"

@@ -14,19 +14,19 @@ from hil.conditions.base import Condition
 from hil.pinners.v4l2_m2m import M2mPinner, M2mSession
 
 if TYPE_CHECKING:
-    from hil.memory.base import Buffer
-    from hil.pinners.base import Pinner, Session
+    from hil.conditions.base import Scene
+    from hil.pinners.base import Pinner
 
 NEVER = b"hil: this job never completes"
 """A picture that begins so has the G2D of hil/silicon hang; hardware takes it as any other."""
 
 
 class _Job(Condition):
-    memories: tuple[str, ...]
+    everywhere = True
 
     def concerns(self, pinner: Pinner, memory: str) -> bool:
         fits = isinstance(pinner, M2mPinner) and pinner.side > 0 and not pinner.slow
-        return fits and memory in self.memories
+        return fits and self.meets(memory)
 
 
 class SelectionBeyondFrame(_Job):
@@ -38,9 +38,12 @@ class SelectionBeyondFrame(_Job):
 
     name = "selection-beyond-frame"
     summary = "a rectangle is asked for that reaches beyond the picture"
-    memories = ("anonymous-apart",)
+    holds = "refused or brought into the frame: no byte of a frame that was not queued changes"
+    why = "Documentation/userspace-api/media/v4l/vidioc-g-selection.rst"
+    classes = ("anonymous-apart",)
 
-    def during(self, buffer: Buffer, session: Session) -> None:
+    def during(self, scene: Scene) -> None:
+        session = scene.session
         if isinstance(session, M2mSession):
             side = session.side
             with contextlib.suppress(OSError):
@@ -55,10 +58,13 @@ class SelectionEmpty(_Job):
 
     name = "selection-empty"
     summary = "a rectangle without any pixel is asked for"
-    memories = ("anonymous",)
+    holds = "refused or made larger: the job ends, and the machine lives"
+    why = "Documentation/userspace-api/media/v4l/vidioc-g-selection.rst"
+    classes = ("anonymous",)
     destructive = True
 
-    def during(self, buffer: Buffer, session: Session) -> None:
+    def during(self, scene: Scene) -> None:
+        session = scene.session
         if isinstance(session, M2mSession):
             with contextlib.suppress(OSError):
                 session.select(0, 0)
@@ -69,10 +75,13 @@ class JobNeverCompletes(_Job):
 
     name = "job-never-completes"
     summary = "the device never finishes, and the program ends"
-    memories = ("anonymous",)
+    holds = "the node can be closed and the program killed; no pin is left"
+    why = "v4l2-mem2mem.c v4l2_m2m_cancel_job: job_abort is the driver's to have"
+    classes = ("anonymous",)
     destructive = True
 
-    def during(self, buffer: Buffer, session: Session) -> None:
+    def during(self, scene: Scene) -> None:
+        session = scene.session
         if isinstance(session, M2mSession):
             session.begin = NEVER
 

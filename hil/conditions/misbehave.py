@@ -17,8 +17,7 @@ from hil.conditions.base import Condition
 from hil.errors import NotApplicableError
 
 if TYPE_CHECKING:
-    from hil.memory.base import Buffer
-    from hil.pinners.base import Session
+    from hil.conditions.base import Scene
 
 _FIFREEZE = 0xC0045877  # _IOWR('X', 119, int), include/uapi/linux/fs.h
 _FREEZABLE = ("ext4", "xfs")
@@ -26,6 +25,8 @@ _FREEZABLE = ("ext4", "xfs")
 
 class _OnDemand(Condition):
     only_on_demand = True
+    classes = ("*",)
+    everywhere = True
 
 
 class Spin(_OnDemand):
@@ -34,7 +35,7 @@ class Spin(_OnDemand):
     name = "spin"
     summary = "the process spins in user space and never comes back"
 
-    def during(self, buffer: Buffer, session: Session) -> None:
+    def during(self, scene: Scene) -> None:
         while True:
             pass
 
@@ -45,10 +46,10 @@ class Stuck(_OnDemand):
     name = "stuck"
     summary = "the process sleeps uninterruptibly: no signal ends it"
 
-    def before(self, buffer: Buffer, session: Session) -> None:
+    def before(self, scene: Scene) -> None:
         _scratch_mount()
 
-    def during(self, buffer: Buffer, session: Session) -> None:
+    def during(self, scene: Scene) -> None:
         import fcntl
 
         mount = _scratch_mount()
@@ -64,7 +65,7 @@ class Panic(_OnDemand):
     name = "panic"
     summary = "the kernel panics"
 
-    def during(self, buffer: Buffer, session: Session) -> None:
+    def during(self, scene: Scene) -> None:
         _sysrq("c")
 
 
@@ -74,7 +75,7 @@ class Vanish(_OnDemand):
     name = "vanish"
     summary = "the machine resets without a word"
 
-    def during(self, buffer: Buffer, session: Session) -> None:
+    def during(self, scene: Scene) -> None:
         _sysrq("b")
 
 
@@ -88,7 +89,7 @@ class Freeze(_OnDemand):
     name = "freeze"
     summary = "no other process gets a CPU any more: the machine answers nobody"
 
-    def during(self, buffer: Buffer, session: Session) -> None:
+    def during(self, scene: Scene) -> None:
         for file in Path("/sys/kernel/debug/sched/fair_server").glob("cpu*/runtime"):
             file.write_text("0")
         Path("/proc/sys/kernel/sched_rt_runtime_us").write_text("-1")
@@ -105,7 +106,7 @@ class Exit(_OnDemand):
     name = "exit"
     summary = "the cell's process ends without a word"
 
-    def during(self, buffer: Buffer, session: Session) -> None:
+    def during(self, scene: Scene) -> None:
         os._exit(3)
 
 
@@ -115,7 +116,7 @@ class Segfault(_OnDemand):
     name = "segfault"
     summary = "the cell's process dies of a signal"
 
-    def during(self, buffer: Buffer, session: Session) -> None:
+    def during(self, scene: Scene) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
 
 
@@ -125,7 +126,7 @@ class SuiteDies(_OnDemand):
     name = "suite-dies"
     summary = "the suite itself is killed, the machine lives"
 
-    def during(self, buffer: Buffer, session: Session) -> None:
+    def during(self, scene: Scene) -> None:
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(60)
 

@@ -11,3 +11,11 @@ class Steady(Condition):
 
     name = "steady"
     summary = "nothing happens while the memory is pinned"
+    holds = (
+        "accepted or refused as the rule says; each page pinned once, none in ZONE_MOVABLE or CMA; "
+        "no page moves; what the device writes is what the process reads, and the other way round; "
+        "no pin is left at the end"
+    )
+    why = "Documentation/core-api/pin_user_pages.rst; docs/rules"
+    classes = ("*",)
+    everywhere = True

@@ -6,7 +6,7 @@ from __future__ import annotations
 import mmap
 from typing import TYPE_CHECKING, Any
 
-from hil.uapi import mm
+from hil.uapi import access
 
 if TYPE_CHECKING:
     from hil.memory.base import Buffer
@@ -85,6 +85,6 @@ class Surroundings:
 
 def _seen(address: int, length: int) -> bytes:
     try:
-        return mm.peek(address, length)
+        return access.peek(address, length)
     except OSError:
         return b""

@@ -44,6 +44,10 @@ class Options(NamedTuple):
     resume: str = ""
     cell_timeout: float = DEADLINE
     cold: bool = False
+    seed: int = 1
+    """What the races' random numbers begin with."""
+    destructive: bool = False
+    """On this machine: conditions too that may harm it.  A virtual board has them anyway."""
     jobs: int = 0
     """Guests side by side; 0 is as many as the machine allows."""
 
@@ -100,7 +104,8 @@ def _judge_cells(
             raise _nothing_chosen(guest, options)
         done = folder.done()
         left = [cell for cell in chosen if cell not in done]
-        folder.update_meta(**guest.suite, cells=len(chosen), status="incomplete")
+        meta = {**guest.suite, "cells": len(chosen), "seed": options.seed}
+        folder.update_meta(**meta, status="incomplete")
         for line in _head(virtual, guest, folder, len(chosen), len(left)):
             console.print(line, highlight=False)
         status, note = "incomplete", ""
@@ -109,7 +114,12 @@ def _judge_cells(
             Progress(console, len(left)) as progress,
         ):
             supervisor = Supervisor(
-                virtual, journal, folder.console, progress, options.cell_timeout
+                virtual,
+                journal,
+                folder.console,
+                progress,
+                options.cell_timeout,
+                seed=options.seed,
             )
             try:
                 supervisor.run(guest, left, options.jobs or virtual.jobs(len(left)))
@@ -180,6 +190,7 @@ def _as_before(options: Options, folder: RunFolder) -> Options:
         modules=tuple(selection.get("modules", ())),
         keywords=selection.get("keywords", ""),
         marks=selection.get("marks", ""),
+        seed=meta.get("seed", 1),
     )
 
 
@@ -262,10 +273,13 @@ def _run_here(options: Options, own_kernel: bool) -> int:
     argv = [
         sys.executable, "-m", "pytest", "-m", marks, f"--board={options.board}",
         f"--results={Path(options.out).absolute()}", f"--cell-timeout={options.cell_timeout}",
+        f"--seed={options.seed}",
         "tests/hw",
     ]  # fmt: skip
     if options.keywords:
         argv += ["-k", options.keywords]
+    if options.destructive:
+        argv += ["--destructive"]
     if options.resume:
         argv += [f"--resume={options.resume}"]
     status = subprocess.run(argv, cwd=boards.ROOT, check=False).returncode

@@ -56,10 +56,17 @@ class Supervisor:
     """One run of chosen cells on one board."""
 
     def __init__(
-        self, board: VirtualBoard, journal: Journal, console: Path, watcher: Watcher, timeout: float
+        self,
+        board: VirtualBoard,
+        journal: Journal,
+        console: Path,
+        watcher: Watcher,
+        timeout: float,
+        *,
+        seed: int = 1,
     ) -> None:
         self.board, self.journal, self.console = board, journal, console
-        self.watcher, self.timeout = watcher, timeout
+        self.watcher, self.timeout, self.seed = watcher, timeout, seed
         self.starts: list[dict[str, Any]] = []
         """How each guest was started and what it cost: how, seconds to the first cell."""
         self.stopping = False
@@ -179,7 +186,10 @@ class _Drive:
     def run(self) -> None:
         """Until nothing is left, or the guest is of no more use."""
         try:
-            self.vm.send({"run": list(self.left), "timeout": self.supervisor.timeout})
+            supervisor = self.supervisor
+            self.vm.send(
+                {"run": list(self.left), "timeout": supervisor.timeout, "seed": supervisor.seed}
+            )
             while True:
                 message = self._next()
                 if message is None:

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hil.uapi import mm
+from hil.uapi import access, mm
 
 if TYPE_CHECKING:
     from hil.cells import Direction
@@ -61,11 +62,12 @@ class Buffer:
     rules may look at.  ``settle``, when set, runs between a pin that was stopped and a second pin
     of the same pointer.  ``moved_to`` is the address of the mapping when it is no longer at
     ``address`` (mremap).  ``neighbours`` are addresses of further pages of this process, whose
-    frames follow the first page's, where a class has made sure of that.
+    frames follow the first page's, where a class has made sure of that.  ``fd`` is the file that is
+    mapped, where there is one.
     """
 
     __slots__ = (
-        "_undo", "address", "facts", "length", "moved_to", "neighbours", "proof", "settle",
+        "_undo", "address", "facts", "fd", "length", "moved_to", "neighbours", "proof", "settle",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +80,7 @@ class Buffer:
         self.address = address
         self.length = length
         self.moved_to: int | None = None
+        self.fd = -1
         self.proof: dict[str, object] = proof or {}
         self.facts: dict[str, object] = facts or {}
         self.settle: Callable[[], None] | None = None
@@ -91,11 +94,16 @@ class Buffer:
 
     def read(self, length: int | None = None) -> bytes:
         """What the process sees in the buffer, from its start; EFAULT where it may not look."""
-        return mm.peek(self.view, self.length if length is None else length)
+        return access.peek(self.view, self.length if length is None else length)
 
     def write(self, data: bytes) -> None:
         """Write as the process, from the buffer's start; EFAULT where it may not."""
-        mm.poke(self.view, data)
+        access.poke(self.view, data)
+
+    def of_file(self, fd: int) -> None:
+        """Take over the descriptor of the file that is mapped."""
+        self.fd = fd
+        self.at_close(os.close, fd)
 
     def at_close(self, call: Callable[..., object], *arguments: Any) -> None:
         """Have ``close`` run this; the last thing added goes first."""

@@ -54,6 +54,7 @@ class Bench:
         "movable_node",
         "plain_node",
         "second_node",
+        "seed",
     )
 
     def __init__(self) -> None:
@@ -66,6 +67,8 @@ class Bench:
         self.drm: list[Path] = []
         self.busy_node: Path | None = None
         self.guard: Guard | None = None
+        self.seed = 1
+        """What the races' random numbers begin with."""
 
     def directory(self, kind: str) -> Path:
         """A writable directory on such a file system; NotApplicableError where there is none."""

@@ -53,7 +53,7 @@ def mapped(
         address = place(length, flags=flags | mm.MAP_ANONYMOUS | kind, align=size)
     buffer = buffer_of(address, length)
     if fd >= 0:
-        buffer.at_close(os.close, fd)
+        buffer.of_file(fd)
     return buffer
 
 

@@ -126,7 +126,7 @@ def _reread(fd: int, length: int) -> None:
 def _of(fd: int, length: int, prot: int, flags: int, offset: int = 0) -> Buffer:
     address = place(length, prot, flags, fd, offset=offset)
     buffer = buffer_of(address, length)
-    buffer.at_close(os.close, fd)
+    buffer.of_file(fd)
     return buffer
 
 
@@ -227,12 +227,12 @@ def _shared_pmd(directory: Path, length: int) -> Buffer:
         touch(buffer.address, length)
         with contextlib.suppress(NotApplicableError):
             buffer.proof = proof.huge_mapped(buffer.address, length, "FilePmdMapped", wanted)
-            buffer.at_close(os.close, fd)
+            buffer.of_file(fd)
             return buffer
         buffer.close()
     address = place(length, mm.PROT_RW, mm.MAP_SHARED, fd)
     buffer = buffer_of(address, length)
-    buffer.at_close(os.close, fd)
+    buffer.of_file(fd)
     try:
         mm.madvise(address, length, mm.MADV_COLLAPSE)
         _read_each(address, length)

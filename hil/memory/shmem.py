@@ -70,7 +70,7 @@ def shared(length: int, fd: int = -1) -> Buffer:
     address = place(length, flags=flags, fd=fd)
     buffer = buffer_of(address, length)
     if fd >= 0:
-        buffer.at_close(os.close, fd)
+        buffer.of_file(fd)
     no_huge_pages(address, length)
     fill(address, length)
     buffer.proof = prove_single(address, length)
@@ -110,7 +110,7 @@ def _huge(bench: Bench, length: int, fd: int = -1, *, advised: bool = True) -> B
         address = place(length, flags=flags, fd=fd)
         buffer = buffer_of(address, length)
         if fd >= 0:
-            buffer.at_close(os.close, fd)
+            buffer.of_file(fd)
         mm.madvise(address, length, mm.MADV_HUGEPAGE)
         for start in range(0, length, HUGE):
             ctypes.memset(address + start, 0, 1)
@@ -159,7 +159,7 @@ def memfd_large_folio(bench: Bench, length: int, direction: Direction) -> Buffer
     with switched(bench.guard, wanted):
         address = place(length, flags=mm.MAP_SHARED, fd=fd)
         buffer = buffer_of(address, length)
-        buffer.at_close(os.close, fd)
+        buffer.of_file(fd)
         mm.madvise(address, length, mm.MADV_HUGEPAGE)
         fill(address, length)
     buffer.proof = proof.folios(address, length, _FOLIO)

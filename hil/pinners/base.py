@@ -7,12 +7,14 @@ a ``survey`` that finds the devices; its line in hil/pinners/__init__.py makes i
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hil.cells import Direction
+from hil.errors import NotApplicableError
 
 if TYPE_CHECKING:
     from hil.memory.base import Buffer
@@ -76,6 +78,34 @@ class Session(ABC):
     def release(self) -> None:
         """End of life: free the buffers, close the node.  Twice does no harm; OSError."""
 
+    fd: int = -1
+    """The open node's descriptor; -1 where there is none, or it is closed."""
+    extra_pages: int = 0
+    """Pages that it has pinned besides those of the buffer under test."""
+
+    def free(self) -> None:
+        """Give the buffers back and keep the node open (REQBUFS of 0)."""
+        raise NotApplicableError("this driver gives buffers back only when the node is closed")
+
+    def renew(self) -> None:
+        """After ``free``: ready for a pin again."""
+        raise NotApplicableError("this driver gives buffers back only when the node is closed")
+
+    def start(self, buffer: Buffer) -> None:  # noqa: B027 - for those that can
+        """Have the device work with the pinned buffer until ``stop``, where it can."""
+
+    def ask(self) -> None:  # noqa: B027 - for those that can
+        """Make a harmless call on the node that takes the locks that a pin takes, if there is one.
+
+        No error of it matters.
+        """
+
+    def abandon(self) -> None:
+        """Close this process's descriptor and nothing more; it need not be the last."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
     def __enter__(self) -> Session:
         return self
 
@@ -116,6 +146,8 @@ class Pinner(ABC):
     """How many deadlines its cells may take: what it does before a pin may take long."""
     note = ""
     """What a reader of any of its results must know: that a corrected module was tested."""
+    meets_conditions: bool = False
+    """Whether it is tried under conditions besides steady and those of its own."""
 
     def facts(self, buffer: Buffer) -> dict[str, object]:
         """What rules may look at of a buffer as this driver takes it."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hil.pinners.base import Transfer
-from hil.uapi import mm
+from hil.uapi import access, mm
 
 if TYPE_CHECKING:
     from hil.memory.base import Buffer
@@ -56,4 +56,4 @@ def copied(
 
 
 def _strangers(buffer: Buffer) -> bytes:
-    return b"".join(mm.peek(address, mm.PAGE) for address in buffer.neighbours)
+    return b"".join(access.peek(address, mm.PAGE) for address in buffer.neighbours)

@@ -19,8 +19,8 @@ from hil.cells import Direction
 from hil.errors import NotApplicableError
 from hil.memory.base import pattern
 from hil.pinners.base import Node, Pinner, PinResult, Session, Transfer
+from hil.uapi import access, mm
 from hil.uapi import habanalabs as uapi
-from hil.uapi import mm
 
 if TYPE_CHECKING:
     from hil.memory.base import Buffer
@@ -108,14 +108,14 @@ class HabanaSession(Session):
         before = _seen(here, part)
         if self._direction is Direction.CAPTURE:
             sent = pattern(part, place + 1)
-            mm.poke(staging, sent)
+            access.poke(staging, sent)
             self._through(sram, ours, there, part)
             return sent, _seen(here, part), before
         with contextlib.suppress(OSError):  # where the process may not, what is there will do
-            mm.poke(here, pattern(part, place + 2))
+            access.poke(here, pattern(part, place + 2))
         sent = _seen(here, part)
         self._through(sram, there, ours, part)
-        return sent, mm.peek(staging, part), before
+        return sent, access.peek(staging, part), before
 
     def _through(self, sram: int, source: int, target: int, size: int) -> None:
         down, up = uapi.GAUDI_QUEUE_ID_DMA_0_0, uapi.GAUDI_QUEUE_ID_DMA_1_0
@@ -138,7 +138,7 @@ class HabanaSession(Session):
 
 def _seen(address: int, length: int) -> bytes:
     try:
-        return mm.peek(address, length)
+        return access.peek(address, length)
     except OSError as error:
         raise NotApplicableError(f"the process can't look at its buffer: {error}") from error
 

@@ -11,6 +11,7 @@ There is one pinner for each node, kind of queue and call; a node with a queue i
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -85,7 +86,20 @@ class V4l2Session(Session):
             call(self.fd, self._buffer)
         except OSError as error:
             errno = error.errno or EINVAL
+        if not errno:
+            self.extra_pages = max(self.extra_pages, self._companion_pages)
         return PinResult(self.call, errno, self._companion_pages)
+
+    def free(self) -> None:
+        uapi.reqbufs(self.fd, self._queue.type, 0)
+        self.extra_pages = 0
+
+    def renew(self) -> None:
+        self.count = uapi.reqbufs(self.fd, self._queue.type, 1).count
+
+    def ask(self) -> None:
+        with contextlib.suppress(OSError):
+            uapi.querybuf(self.fd, self._queue.type)
 
     def _fill(self, buffer: Buffer) -> None:
         """Write the pointer into struct v4l2_buffer: the kernel changes it at each call."""
@@ -143,6 +157,8 @@ class V4l2Session(Session):
             other = uapi.new_buffer(queue.type, index, uapi.V4L2_MEMORY_USERPTR, planes)
             self._point(other, index, self._memory(index, self.lengths)[-1], self.length)
             uapi.qbuf(self.fd, other)
+        whole = sum(-(-length // PAGE) for length in self.lengths)
+        self.extra_pages = self._companion_pages + (self.count - 1) * whole
         uapi.streamon(self.fd, queue.type)
 
     def wait(self, index: int = 0) -> Any:
@@ -194,6 +210,8 @@ class V4l2Pinner(Pinner):
         self.queues = queues
         self.directions = tuple(queues)
         self.paths = paths or {}
+        # PREPARE_BUF pins by the same function and lets go by the same; jobs have their own ones.
+        self.meets_conditions = not slow and call == "VIDIOC_QBUF" and len(queues) == 1
 
     def facts(self, buffer: Buffer) -> dict[str, object]:
         """``unaligned``: not on cache lines, as videobuf2-dma-contig.c vb2_dc_get_userptr asks."""

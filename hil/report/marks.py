@@ -47,6 +47,7 @@ WORDS = {
     Verdict.WRONG_ERRNO: "errno",
     Verdict.LEAK: "leak",
     Verdict.MISCOUNTED: "count",
+    Verdict.NOT_HELD: "loose",
     Verdict.MOVED: "moved",
     Verdict.STAYED: "stay",
     Verdict.CORRUPT: "data",

@@ -41,7 +41,9 @@ class Suite:
         conditions: Sequence[str] = (),
         guard: Guard | None = None,
         control_cells: bool = False,
+        seed: int = 1,
     ) -> None:
+        """``seed`` is what the races' random numbers begin with."""
         self.release = release.running()
         self.survey: Survey = survey(devices)
         if control_cells:
@@ -49,6 +51,7 @@ class Suite:
         self.pinners: dict[str, Pinner] = {p.name: p for p in self.survey.pinners}
         self.classes: dict[str, MemoryClass] = all_classes()
         self.conditions = _chosen_conditions(conditions)
+        self.seed = seed
         self.control = io_uring.control()
         """Whom bad cells are compared with; None where this kernel has none."""
         self._scratch, self._guard = scratch or {}, guard
@@ -63,6 +66,7 @@ class Suite:
         """
         if self._bench is None:
             self._bench = Bench.find(self._scratch, self._guard)
+            self._bench.seed = self.seed
         return self._bench
 
     def warm_up(self) -> None:
@@ -94,8 +98,9 @@ class Suite:
     def cells(self) -> list[Cell]:
         """Every cell, in the order that they run: stable over kernels and runs.
 
-        A slow memory class meets only the pinners that are not slow themselves.  Destructive cells
-        come late, and after them those that leave a machine that is no place to go on.
+        A slow memory class meets only the pinners that are not slow themselves, a condition those
+        that it concerns.  Destructive cells come late, and after them those that leave a machine
+        that is no place to go on.
         """
         found = [
             Cell(pinner.name, name, direction, condition)
@@ -113,8 +118,24 @@ class Suite:
         return self.conditions[cell.condition].destructive
 
     def slow(self, cell: Cell) -> bool:
-        """Whether the cell takes more than its share of a short run."""
-        return self.pinners[cell.pinner].slow or self.classes[cell.memory].slow
+        """Whether the cell takes more than its share of a short run.
+
+        The conditions of a short run are those of each driver's first queue in each direction.
+        """
+        pinner, condition = self.pinners[cell.pinner], self.conditions[cell.condition]
+        if pinner.slow or self.classes[cell.memory].slow or condition.slow:
+            return True
+        first = self._first.get((pinner.driver, cell.direction))
+        return not condition.everywhere and first is not pinner
+
+    @property
+    def _first(self) -> dict[tuple[str, Direction], Pinner]:
+        found: dict[tuple[str, Direction], Pinner] = {}
+        for pinner in self.pinners.values():
+            if pinner.meets_conditions:
+                for direction in pinner.directions:
+                    found.setdefault((pinner.driver, direction), pinner)
+        return found
 
     def run(self, cell: Cell, deadline: float = DEADLINE) -> Record:
         """Run one cell in a child and judge it; the journal record."""
@@ -170,6 +191,7 @@ class Suite:
                 }
                 for p in self.pinners.values()
             ],
+            "seed": self.seed,
             "nodes": [node._asdict() for node in self.survey.nodes],
         }
 

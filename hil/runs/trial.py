@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One cell: what comes out is evidence, never an opinion.
 
-The cell's child opens, makes, pins, looks, releases and looks again, and notes which stage it is
-in, so that a hang or a death tells how far it came.  What might block the parent (reading the stack
+The cell's child (hil/runs/act.py) notes which stage it is in, so that a hang or a death tells how
+far it came.  What might block the parent (reading the stack
 of a stuck process, counting pins on a machine whose CPU spins in the kernel) is done in helper
 processes that are given up after a while.
 """
@@ -11,29 +11,22 @@ from __future__ import annotations
 
 import gc
 import time
-from array import array
-from errno import EDEADLK, EOPNOTSUPP, errorcode
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from hil.errors import NotApplicableError
-from hil.evidence import counters, data, frames, log, stuck
+from hil.evidence import counters, frames, log, stuck
 from hil.evidence.counters import Pins
 from hil.runs import child
+from hil.runs.act import STAGES, Act, settled
 
 if TYPE_CHECKING:
     from hil.cells import Cell
     from hil.conditions.base import Condition
-    from hil.memory.base import Buffer, MemoryClass
+    from hil.memory.base import MemoryClass
     from hil.memory.bench import Bench
-    from hil.pinners.base import Pinner, Session
+    from hil.pinners.base import Pinner
 
 Evidence = dict[str, Any]
 
-STAGES = ("open", "make", "before", "pin", "during", "hold", "release", "after", "done")
-OPEN, MAKE, BEFORE, PIN, DURING, HOLD, RELEASE, AFTER, DONE = range(len(STAGES))
-
-GRACE = 0.2
-"""Seconds that pins may take to go after the end of life."""
 ASIDE_WAIT = 3.0
 """Seconds that a helper process may take."""
 
@@ -104,8 +97,8 @@ def run(
         stack, tasks = found.get("stack"), found.get("tasks")
         kernel_log.skip()  # the task dump is no part of the log slice
 
-    trial = _Trial(board, cell, pinner, memory_class, condition, bench)
-    end = child.run(board, trial.run, deadline, on_hang)
+    act = Act(board, cell, pinner, memory_class, condition, bench)
+    end = child.run(board, act.run, deadline, on_hang)
     early, late = board.read()
     evidence = _merge(STAGES[board.stage], early, late)
     if not late:
@@ -146,6 +139,7 @@ def _merge(stage: str, early: Evidence, late: Evidence) -> Evidence:
         "hugepages": {},
         "data": None,
         "note": None,
+        "condition": None,
         "seconds": {},
     }
     for part in (early, late):
@@ -162,7 +156,7 @@ def _merge(stage: str, early: Evidence, late: Evidence) -> Evidence:
 def _without_child(evidence: Evidence, early: Evidence, end: child.End) -> None:
     """The child told nothing at its end: see what it left pinned, and blame the suite if it was."""
     if base := early.get("base"):
-        after = child.aside(lambda: _settled(Pins(*base)).as_dict(), ASIDE_WAIT)
+        after = child.aside(lambda: settled(Pins(*base)).as_dict(), ASIDE_WAIT)
         if after:
             evidence["pins"]["after"] = after
     if end.exit is not None:
@@ -174,150 +168,3 @@ def _without_child(evidence: Evidence, early: Evidence, end: child.End) -> None:
 def _post_mortem(pid: int) -> Evidence:
     pids = stuck.family(pid)
     return {"stack": stuck.stacks(pids), "tasks": stuck.task_dump(pids)}
-
-
-class _Trial(NamedTuple):
-    """What runs in the child."""
-
-    board: child.Board
-    cell: Cell
-    pinner: Pinner
-    memory_class: MemoryClass
-    condition: Condition
-    bench: Bench
-
-    def run(self) -> Evidence:
-        """All stages; what is known before the pin goes out early, the rest is returned."""
-        board = self.board
-        session: Session | None = None
-        late: Evidence = {}
-        self.bench.busy_node = self.pinner.node
-        try:
-            board.stage = OPEN
-            session = self.pinner.open(self.cell.direction)
-            board.stage = MAKE
-            buffer = self.memory_class.make(self.bench, session.length, self.cell.direction)
-            board.stage = BEFORE
-            self.condition.before(buffer, session)
-            before = counters.pins()
-            board.write(_before(self.pinner, session, buffer, before), early=True)
-            board.stage = PIN
-            self.pin(session, buffer, before, late)
-            board.stage = RELEASE
-            session.release()
-            board.stage = AFTER
-            late["pins"]["after"] = _settled(before).as_dict()
-            late["frames"]["after"] = frames.describe(buffer.address, buffer.length)
-            late["hugepages"]["after"] = counters.hugepages()
-            buffer.close()
-            board.stage = DONE
-        except BaseException as error:
-            late["setup"] = (
-                {"not_applicable": error.reason}
-                if isinstance(error, NotApplicableError)
-                else {"error": child.told(error)}
-            )
-            if session is not None:
-                try:
-                    session.release()  # a format that was changed is put back
-                except OSError as second:
-                    late["setup"]["release"] = child.told(second)
-        return late
-
-    def pin(self, session: Session, buffer: Buffer, before: Pins, late: Evidence) -> None:
-        """The call under test, a look while it holds, the condition, a second pin if need be."""
-        began = time.perf_counter()
-        result = session.pin(buffer)
-        late["seconds"] = {"pin": round(time.perf_counter() - began, 6)}
-        self.board.stage = DURING
-        late["call"] = result.call
-        late["errno"] = _name(result.errno)
-        late["companion_pages"] = result.companion_pages
-        during = counters.pins()
-        pinned = frames.entries(buffer.address, buffer.length)
-        late["pins"] = {"during": during.since(before).as_dict()}
-        late["frames"] = {"during": frames.describe(buffer.address, buffer.length, pinned)}
-        late["hugepages"] = {"during": counters.hugepages()}
-        if result.errno:
-            return
-        late["unsuitable_pages"] = frames.unsuitable(pinned)
-        self.board.stage = HOLD
-        self.condition.during(buffer, session)
-        late["data"] = _through_the_device(session, buffer)
-        if buffer.settle is not None:
-            session.stop()
-            buffer.settle()
-            base = counters.pins()
-            second = session.pin(buffer)
-            present = frames.entries(buffer.address, buffer.length)
-            late["second_pin"] = {
-                "errno": _name(second.errno),
-                "acquired": counters.pins().since(base).acquired,
-                "changed_frames": moved_pages(pinned, present),
-            }
-            pinned = present
-        late["moved_pages"] = moved_pages(pinned, frames.entries(buffer.address, buffer.length))
-
-
-def _through_the_device(session: Session, buffer: Buffer) -> Evidence | None:
-    """Whether the bytes arrive; None where this driver cannot prove it."""
-    around = data.Surroundings(buffer)
-    try:
-        moved = session.transfer(buffer)
-    except OSError as error:
-        return {"failed": f"{_name(error.errno or 0)}: {error.strerror}"}
-    except NotApplicableError as error:
-        return {"unproven": error.reason}
-    if moved is None:
-        return None
-    if not moved.known and not moved.sent:
-        return {"unproven": "the process can't look at what the device has read"}
-    found = {"how": moved.how, **data.compare(moved.sent, moved.arrived, moved.before)}
-    if not moved.known:
-        found |= data.unchanged(moved.before, moved.arrived)
-    if changed := around.changed():
-        found["guard_bytes"] = changed
-    return found
-
-
-def _before(pinner: Pinner, session: Session, buffer: Buffer, before: Pins) -> Evidence:
-    """What is known when the pin is about to be made."""
-    return {
-        "base": before,
-        "call": session.call,
-        "buffer": {
-            "address": hex(buffer.address),
-            "length": buffer.length,
-            "pages": buffer.pages,
-            "companion_pages": 0,
-            "proof": buffer.proof,
-            "facts": {**buffer.facts, **pinner.facts(buffer)},
-        },
-        "pins": {"before": Pins(0, 0).as_dict()},
-        "frames": {"before": frames.describe(buffer.address, buffer.length)},
-        "hugepages": {"before": counters.hugepages()},
-    }
-
-
-def moved_pages(one: array[int], other: array[int]) -> int:
-    """Pages that are present in both pagemap readings, but at different frames."""
-    if one.tobytes() == other.tobytes():
-        return 0
-    both, mask = frames.PRESENT, frames.FRAME_MASK
-    return sum(1 for a, b in zip(one, other, strict=False) if a & b & both and (a ^ b) & mask)
-
-
-def _settled(before: Pins) -> Pins:
-    """The pins since ``before`` once none is live, or after a grace time."""
-    until = time.monotonic() + GRACE
-    while (found := counters.pins().since(before)).live and time.monotonic() < until:
-        time.sleep(0.01)
-    return found
-
-
-# Two names for one number: the ones that the kernel's sources use.
-_NAMES = {**errorcode, EOPNOTSUPP: "EOPNOTSUPP", EDEADLK: "EDEADLK"}
-
-
-def _name(errno: int) -> str | None:
-    return _NAMES.get(errno, str(errno)) if errno else None

@@ -72,6 +72,10 @@ class Guard:
         self._record("write", os.fspath(path), old)
         _write(os.fspath(path), str(value))
 
+    def will_write(self, path: str | Path, text: str) -> None:
+        """Have ``text`` written to a file at the end, for switches that do not read as written."""
+        self._record("write", os.fspath(path), text)
+
     def will_umount(self, mount_point: str | Path) -> None:
         """Have a mount point unmounted at the end; call it before mounting."""
         self._record("umount", os.fspath(mount_point))

@@ -36,6 +36,7 @@ HUGE_SHIFT = 26
 MADV_NORMAL = 0
 MADV_RANDOM = 1
 MADV_DONTNEED = 4
+MADV_FREE = 8
 MADV_MERGEABLE = 12
 MADV_UNMERGEABLE = 13
 MADV_HUGEPAGE = 14
@@ -45,6 +46,7 @@ MADV_PAGEOUT = 21
 MADV_POPULATE_READ = 22  # 5.14
 MADV_POPULATE_WRITE = 23  # 5.14
 MADV_COLLAPSE = 25  # 6.1
+MADV_SOFT_OFFLINE = 101
 MADV_GUARD_INSTALL = 102  # 6.13
 MADV_GUARD_REMOVE = 103
 
@@ -59,9 +61,9 @@ F_SEAL_FUTURE_WRITE = 16  # 5.1
 IPC_PRIVATE, IPC_CREAT, IPC_RMID = 0, 0o1000, 0
 SHM_HUGETLB = 0o4000
 
-MREMAP_MAYMOVE = 1
-MREMAP_FIXED = 2
+FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
 FALLOC_FL_COLLAPSE_RANGE = 8
+MREMAP_MAYMOVE, MREMAP_FIXED = 1, 2
 XFS_SUPER_MAGIC = 0x58465342
 STATX_ATTR_DAX = 0x00200000
 CAP_IPC_LOCK = 14
@@ -77,21 +79,35 @@ _EVERYWHERE = {
 }
 _NUMBERS = {
     "x86_64": {
+        "delete_module": 176,
         "mbind": 237,
+        "migrate_pages": 256,
         "set_mempolicy": 238,
         "move_pages": 279,
+        "vmsplice": 278,
         "userfaultfd": 323,
         "memfd_secret": 447,
     },
     "aarch64": {
+        "delete_module": 106,
         "mbind": 235,
+        "migrate_pages": 238,
         "set_mempolicy": 237,
         "move_pages": 239,
+        "vmsplice": 75,
         "userfaultfd": 282,
         "memfd_secret": 447,
     },
     # memfd_secret is not wired up on arm.
-    "arm": {"mbind": 319, "set_mempolicy": 321, "move_pages": 344, "userfaultfd": 388},
+    "arm": {
+        "delete_module": 129,
+        "mbind": 319,
+        "migrate_pages": 400,
+        "set_mempolicy": 321,
+        "move_pages": 344,
+        "vmsplice": 343,
+        "userfaultfd": 388,
+    },
 }
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -110,8 +126,10 @@ def _declare(name: str, result: Any, *arguments: Any) -> Any:
 _mmap = _declare("mmap64", _address, _address, _size, _int, _int, _int, ctypes.c_int64)
 _munmap = _declare("munmap", _int, _address, _size)
 _mprotect = _declare("mprotect", _int, _address, _size, _int)
-_mremap = _declare("mremap", _address, _address, _size, _size, _int, _address)
 _madvise = _declare("madvise", _int, _address, _size, _int)
+_mremap = _declare("mremap", _address, _address, _size, _size, _int, _address)
+_swapon = _declare("swapon", _int, ctypes.c_char_p, _int)
+_swapoff = _declare("swapoff", _int, ctypes.c_char_p)
 _mlock = _declare("mlock", _int, _address, _size)
 _munlock = _declare("munlock", _int, _address, _size)
 _shmget = _declare("shmget", _int, _int, _size, _int)
@@ -249,6 +267,32 @@ def move_pages(addresses: list[int], node: int, flags: int = MPOL_MF_MOVE) -> tu
     return result, list(status)
 
 
+def migrate_pages(nodes: list[int], target: int) -> int:
+    """Move this process's pages from ``nodes`` to ``target``; how many could not be moved."""
+    one, bits = _node_mask(max(*nodes, target))
+    other, _ = _node_mask(max(*nodes, target))
+    for mask, members in ((one, nodes), (other, [target])):
+        for word in range(len(mask)):
+            mask[word] = 0
+        for node in members:
+            mask[node // WORD_BITS] |= 1 << node % WORD_BITS
+    return syscall("migrate_pages", 0, bits, one, other)
+
+
+def vmsplice(fd: int, address: int, length: int) -> int:
+    """Put pages into a pipe by reference (FOLL_GET, fs/splice.c): how many bytes."""
+    part = (ctypes.c_size_t * 2)(address, length)
+    return syscall("vmsplice", fd, part, 1, 0)
+
+
+def swapon(path: str | os.PathLike[str], priority: int) -> None:
+    _done(_swapon(os.fsencode(path), 0x8000 | priority))  # SWAP_FLAG_PREFER
+
+
+def swapoff(path: str | os.PathLike[str]) -> None:
+    _done(_swapoff(os.fsencode(path)))
+
+
 def memfd_create(flags: int = MFD_CLOEXEC, huge: int = 0) -> int:
     """An open memfd.  ``huge``: the size in bytes of its hugetlb pages."""
     if huge:
@@ -336,45 +380,6 @@ def drop_capability(number: int) -> None:
     _done(_capset(header, data))
 
 
-_copies: tuple[int, int] = (0, -1)
-
-
-def _scratch() -> int:
-    """A memfd of this very process: a fork's child must not write into its parent's."""
-    global _copies  # noqa: PLW0603
-    if _copies[0] != os.getpid():
-        _copies = (os.getpid(), os.memfd_create("copies", os.MFD_CLOEXEC))
-    return _copies[1]
-
-
-def peek(address: int, length: int) -> bytes:
-    """Copy memory of this process; EFAULT where a load would raise SIGSEGV or SIGBUS.
-
-    The kernel copies as the CPU does (copy_from_user): nothing is pinned, no reference is taken,
-    and a page that userfaultfd serves may come meanwhile.
-    """
-    fd, done = _scratch(), 0
-    while done < length:
-        part = (ctypes.c_char * (length - done)).from_address(address + done)
-        done += os.pwrite(fd, part, done)
-    return os.pread(fd, length, 0)
-
-
-def poke(address: int, data: bytes) -> None:
-    """Write into memory of this process; EFAULT where a store would raise a signal.
-
-    Of a range that is partly there the front may have been written.
-    """
-    fd, done = _scratch(), 0
-    os.pwrite(fd, data, 0)
-    while done < len(data):
-        part = (ctypes.c_char * (len(data) - done)).from_address(address + done)
-        got = os.preadv(fd, [part], done)
-        if not got:
-            raise OSError(14, os.strerror(14))
-        done += got
-
-
 def readable(address: int) -> bool:
     """Whether this process could read the byte at ``address``.
 
@@ -384,4 +389,9 @@ def readable(address: int) -> bool:
     byte = ctypes.create_string_buffer(1)
     local = (ctypes.c_size_t * 2)(ctypes.addressof(byte), 1)
     remote = (ctypes.c_size_t * 2)(address, 1)
-    return bool(_readv(os.getpid(), local, 1, remote, 1, 0) == 1)
+    return process_vm_readv(local, remote) == 1
+
+
+def process_vm_readv(local: Any, remote: Any) -> int:
+    """Copy from one range of this process to another, each (address, bytes); -1 where it fails."""
+    return int(_readv(os.getpid(), local, 1, remote, 1, 0))

@@ -16,6 +16,7 @@ UFFD_API = 0xAA
 UFFD_USER_MODE_ONLY = 1  # 5.11
 UFFD_EVENT_PAGEFAULT = 0x12
 UFFD_FEATURE_SIGBUS = 1 << 7  # 4.14
+UFFD_FEATURE_MOVE = 1 << 16  # 6.8
 UFFDIO_REGISTER_MODE_MISSING = 1
 
 
@@ -63,10 +64,24 @@ class Zeropage(ctypes.Structure):
     )
 
 
+class Move(ctypes.Structure):
+    """struct uffdio_move."""
+
+    _fields_ = (
+        ("dst", ctypes.c_uint64),
+        ("src", ctypes.c_uint64),
+        ("len", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("move", ctypes.c_int64),
+    )
+
+
 UFFDIO_API = IOWR(UFFD_API, 0x3F, Api)
 UFFDIO_REGISTER = IOWR(UFFD_API, 0x00, Register)
 UFFDIO_COPY = IOWR(UFFD_API, 0x03, Copy)
 UFFDIO_ZEROPAGE = IOWR(UFFD_API, 0x04, Zeropage)
+
+UFFDIO_MOVE = IOWR(UFFD_API, 0x05, Move)
 
 MESSAGE_SIZE = 32
 
@@ -107,3 +122,8 @@ def copy(fd: int, address: int, source: int, length: int) -> None:
     EEXIST when a page is there already.
     """
     fcntl.ioctl(fd, UFFDIO_COPY, Copy(dst=address, src=source, len=length))
+
+
+def move(fd: int, address: int, source: int, length: int) -> None:
+    """Move pages from ``source`` to ``address``: EBUSY for a page that is pinned (6.8)."""
+    fcntl.ioctl(fd, UFFDIO_MOVE, Move(dst=address, src=source, len=length))

@@ -67,7 +67,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
             "[machine]",
             '[suite]\nconditions = ["spinn"]\n[machine]',
             "suite.conditions: found 'spinn'",
-            "steady, spin",
+            "spin, stuck",
         ),
         ("[machine]", "[machine", "not valid TOML", "Mend the line"),
         (

@@ -19,7 +19,7 @@ from hil.memory.base import PAGE, Buffer, fill, pattern, place
 from hil.pinners import vivid
 from hil.pinners.v4l2 import Queue
 from hil.pinners.v4l2_data import Capture, DataPath
-from hil.uapi import mm
+from hil.uapi import access, mm
 from hil.uapi import v4l2 as uapi
 
 FRAME = 5 * PAGE + 100
@@ -56,7 +56,7 @@ def memory(pages: int = 8, skip: int = 0) -> Buffer:
 
 
 def writes(data_: bytes, at: int = 0) -> Callable[[Buffer], None]:
-    return lambda buffer: mm.poke(buffer.address + at, data_)
+    return lambda buffer: access.poke(buffer.address + at, data_)
 
 
 def through(path: DataPath, buffer: Buffer, device: Callable[[Buffer], None]) -> dict[str, Any]:
@@ -85,10 +85,10 @@ def test_peek_and_poke_answer_with_efault_instead_of_a_signal() -> None:
     with pytest.raises(OSError, match="Bad address"):
         buffer.read()
     with pytest.raises(OSError, match="Bad address"):
-        mm.poke(buffer.address + 2 * PAGE - 1, b"xy")
+        access.poke(buffer.address + 2 * PAGE - 1, b"xy")
     pid = os.fork()
     if pid == 0:
-        mm.peek(buffer.address, 1)  # in a scratch of its own
+        access.peek(buffer.address, 1)  # in a scratch of its own
         os._exit(0)
     os.waitpid(pid, 0)
     assert buffer.read(3) == b"abc"
@@ -154,8 +154,8 @@ def test_the_rest_of_the_buffers_pages_is_watched() -> None:
     buffer = memory(skip=123)
     around = data.Surroundings(buffer)
     assert around.changed() == 0
-    mm.poke(buffer.address - 2, b"\0\0")
-    mm.poke(buffer.address + buffer.length, b"\0")
+    access.poke(buffer.address - 2, b"\0\0")
+    access.poke(buffer.address + buffer.length, b"\0")
     assert around.changed() == 3
     whole = memory()
     assert data.Surroundings(whole).changed() == 0
@@ -175,4 +175,4 @@ def test_vivids_small_format_leaves_lines_to_the_driver() -> None:
 
 def test_addresses_stay_what_they_are() -> None:
     kept = mmap.mmap(-1, PAGE)
-    assert mm.peek(ctypes.addressof(ctypes.c_char.from_buffer(kept)), 4) == bytes(4)
+    assert access.peek(ctypes.addressof(ctypes.c_char.from_buffer(kept)), 4) == bytes(4)

@@ -21,7 +21,7 @@ from hil.lab import board, kvm, snapshot
 from hil.memory.bench import KINDS
 from hil.report.marks import ACCEPTED, FIXED, REFUSED, SKIPPED, WORDS
 from hil.rules import table
-from hil.runs import outcome, trial
+from hil.runs import act, outcome, trial
 from hil.runs.suite import make_record
 from hil.system.release import parse
 from hil.verdicts import MEANING, Verdict
@@ -143,7 +143,7 @@ def test_numbers_that_are_told_are_the_codes() -> None:
     assert f"A guest has {total:g} GiB of RAM" in keeper
     vb2 = table.read(ROOT / "hil/rules/vb2-vmalloc.toml")
     assert f"kernels {vb2.first.series} to {vb2.last.series}" in flat("README.md")
-    assert f"`pins.after.live` above 0, {trial.GRACE:g} s after" in flat("docs/verdicts.md")
+    assert f"`pins.after.live` above 0, {act.GRACE:g} s after" in flat("docs/verdicts.md")
     assert f"answers within {kvm.LIMIT:g} s" in keeper
     assert f"a guest of {len(kvm.GUEST)} bytes" in keeper
     assert "refresh-hours = 24" in (ROOT / "lab-config/archive.toml").read_text()

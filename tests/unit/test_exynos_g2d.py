@@ -18,8 +18,8 @@ from hil.memory.base import Buffer
 from hil.pinners import exynos_g2d
 from hil.pinners.base import Node
 from hil.pinners.exynos_g2d import ExynosG2dPinner, ExynosG2dSession
+from hil.uapi import access, mm
 from hil.uapi import exynos_drm as uapi
-from hil.uapi import mm
 
 OTHER, USER = 7, 0
 """The handle of the driver's own buffer."""
@@ -72,10 +72,10 @@ class Driver:
             size = (registers[0x414] >> 16) * exynos_g2d.STRIDE
             address = self.users[-1][0]
             if buffers[0x404] == USER:
-                mm.poke(address, self.gem.read_bytes()[:size])
+                access.poke(address, self.gem.read_bytes()[:size])
             else:
                 with self.gem.open("r+b") as file:
-                    file.write(mm.peek(address, size))
+                    file.write(access.peek(address, size))
         self.lists.clear()
 
 

@@ -17,8 +17,8 @@ from hil.memory.base import Buffer, pattern
 from hil.pinners import habanalabs, habanalabs_discovery, habanalabs_life
 from hil.pinners.base import Node
 from hil.system import modules
+from hil.uapi import access, mm
 from hil.uapi import habanalabs as uapi
-from hil.uapi import mm
 
 SRAM = 0x7FF0000000
 NODE = Node("/dev/accel/accel0", "habanalabs", "0000:00:10.0", "1da3:1010", "none", (), "")
@@ -89,13 +89,13 @@ class Driver:
     def _load(self, device: int, size: int) -> bytes:
         if device < 1 << 48:
             return bytes(self.sram[device - SRAM : device - SRAM + size])
-        return mm.peek(self._real(device), size)
+        return access.peek(self._real(device), size)
 
     def _store(self, device: int, data: bytes) -> None:
         if device < 1 << 48:
             self.sram[device - SRAM : device - SRAM + len(data)] = data
         else:
-            mm.poke(self._real(device), data)
+            access.poke(self._real(device), data)
 
 
 def uapi_size() -> int:
@@ -169,7 +169,7 @@ def test_data_goes_through_both_ends_of_the_buffer(
     assert driver.log[-2:] == ["unmap", "unmap"]
     assert driver.buffers == {}
     if direction is Direction.CAPTURE:
-        assert mm.peek(buffer.address, length)[:50] == moved.sent[:50] != pattern(50)
+        assert access.peek(buffer.address, length)[:50] == moved.sent[:50] != pattern(50)
 
 
 @pytest.mark.parametrize("direction", list(Direction))

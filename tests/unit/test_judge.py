@@ -64,6 +64,12 @@ def judged(
     return judge(cell, family, "vivid", parse(kernel), found)
 
 
+def checked(what: str, gave: object, *expected: object, verdict: str = "not-held") -> Any:
+    """The part of the evidence in which a condition tells of one check."""
+    check = {"what": what, "gave": gave, "expected": list(expected), "verdict": verdict}
+    return {"data": "same", "frames_stay": True, "answer": None, "facts": {}, "checks": [check]}
+
+
 def unfinished(stage: str, hung: bool = False, **child: Any) -> dict[str, Any]:
     end = {"hung": hung, "signal": None, "exit": None, "killed": True if hung else None} | child
     return evidence(stage=stage, pins={"before": count(0)}, child=end)
@@ -144,6 +150,12 @@ EXAMPLES: list[tuple[Verdict, str, dict[str, Any], str]] = [
         "anonymous",
         evidence(second_pin={"errno": None, "acquired": 0, "changed_frames": PAGES}),
         "the second pin took no pages although 113 frames had changed",
+    ),
+    (
+        Verdict.NOT_HELD,
+        "memfd",
+        evidence(condition=checked("F_SEAL_WRITE while pinned", "0", "EBUSY")),
+        "F_SEAL_WRITE while pinned: 0, expected EBUSY",
     ),
     (
         Verdict.HANG,
@@ -247,6 +259,42 @@ def test_the_judgement_carries_its_rule() -> None:
     result = judged("anonymous", ACCEPTED)
     assert result.rule is not None
     assert result.rule.id == "anonymous"
+
+
+# --- conditions -----------------------------------------------------------------------------------
+
+
+def test_a_check_that_holds_is_nothing_and_one_that_does_not_names_its_verdict() -> None:
+    fine = checked("pins held after STREAMOFF", 113, 113, verdict="leak")
+    assert judged("anonymous", evidence(condition=fine)).verdict is Verdict.OK
+    bad = checked("pins held after the buffers were freed", 4, 0, verdict="leak")
+    assert judged("anonymous", evidence(condition=bad)).verdict is Verdict.LEAK
+
+
+def test_pages_that_the_process_gave_up_have_not_moved() -> None:
+    gave_up = checked("", "0", "0") | {"frames_stay": False, "data": "lost"}
+    found = evidence(condition=gave_up, moved_pages=7, data={"kept_old_pages": True})
+    assert judged("anonymous", found).verdict is Verdict.OK
+    found["data"] = {"kept_old_pages": False}
+    assert judged("anonymous", found).verdict is Verdict.CORRUPT
+
+
+def test_a_condition_may_ask_for_a_refusal() -> None:
+    refusal = {"errnos": ["ENOMEM", "EFAULT"], "accept": False, "because": "it is held elsewhere"}
+    part = checked("", "0", "0") | {"answer": refusal}
+    assert judged("anonymous", evidence("ENOMEM", condition=part)).verdict is Verdict.OK
+    assert judged("anonymous", evidence("EINVAL", condition=part)).verdict is Verdict.WRONG_ERRNO
+    result = judged("anonymous", evidence(condition=part))
+    assert result.verdict is Verdict.WRONGLY_ACCEPTED
+    assert "it is held elsewhere" in result.reason
+
+
+def test_a_condition_may_make_the_memory_like_another_class() -> None:
+    part = checked("", "0", "0") | {"answer": {"like": "userfaultfd-handler"}}
+    assert judged("anonymous", evidence("EFAULT", condition=part), "6.1.176").verdict is Verdict.OK
+    assert judged("anonymous", evidence(condition=part), "6.12.117").verdict is Verdict.OK
+    refused = judged("anonymous", evidence("EFAULT", condition=part), "6.12.117")
+    assert refused.verdict is Verdict.WRONGLY_REFUSED
 
 
 # --- precedence -----------------------------------------------------------------------------------

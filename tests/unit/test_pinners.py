@@ -18,7 +18,7 @@ from hil.errors import HilError
 from hil.memory.base import Buffer
 from hil.pinners import survey, v4l2, v4l2_allocator, v4l2_discovery
 from hil.pinners.base import Node, selected
-from hil.uapi import mm
+from hil.uapi import access, mm
 from hil.uapi import v4l2 as uapi
 
 NV12, NM12 = 0x3231564E, 0x32314D4E
@@ -137,7 +137,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
         return made
 
     monkeypatch.setattr(uapi, "ioctl", ioctl)
-    mm.peek(0, 0)  # what it keeps open for good is open now
+    access.peek(0, 0)  # what it keeps open for good is open now
     before = len(list(Path("/proc/self/fd").iterdir()))
     yield put
     assert len(list(Path("/proc/self/fd").iterdir())) == before, "a node was left open"
@@ -240,10 +240,10 @@ class G2d(Device):
         if self.buffers.pop(it.type) != uapi.V4L2_MEMORY_USERPTR:
             return
         if it.type == uapi.V4L2_BUF_TYPE_VIDEO_CAPTURE:
-            mm.poke(user, self.path.read_bytes()[:size])
+            access.poke(user, self.path.read_bytes()[:size])
         else:
             with self.path.open("r+b") as file:
-                file.write(mm.peek(user, size))
+                file.write(access.peek(user, size))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from hil.cells import Cell, Direction
-from hil.conditions import Condition, all_conditions
+from hil.conditions import Condition, Scene, all_conditions
 from hil.errors import NotApplicableError
 from hil.evidence import counters, log
 from hil.evidence.counters import Pins
@@ -25,7 +25,7 @@ from hil.evidence.frames import PAGE
 from hil.memory.base import Buffer, MemoryClass
 from hil.memory.bench import Bench
 from hil.pinners.base import Pinner, PinResult, Session, Transfer
-from hil.runs import child, trial
+from hil.runs import act, child, trial
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="frame numbers need CAP_SYS_ADMIN: run as root")
 CELL = Cell("fake-dev0", "fake", Direction.CAPTURE, "steady")
@@ -188,7 +188,7 @@ def test_a_refusal_has_its_errno_and_no_condition(pins: Counters) -> None:
     class Wrong(Condition):
         name = summary = "wrong"
 
-        def during(self, buffer: Buffer, session: Session) -> None:
+        def during(self, scene: Scene) -> None:
             raise AssertionError("nothing is pinned")
 
     evidence = run(FakePinner(lambda: 14), condition=Wrong())
@@ -304,7 +304,7 @@ def test_an_error_while_it_holds_is_the_suites(pins: Counters) -> None:
     class Broken(Condition):
         name = summary = "broken"
 
-        def during(self, buffer: Buffer, session: Session) -> None:
+        def during(self, scene: Scene) -> None:
             raise RuntimeError("no such node")
 
     evidence = run(condition=Broken())
@@ -338,7 +338,7 @@ def test_a_leak_shows_after_the_grace_time(pins: Counters) -> None:
     began = time.monotonic()
     evidence = run(FakePinner(lambda: pins.add(16), lambda: pins.add(0, 15)))
     assert evidence["pins"]["after"]["live"] == 1
-    assert time.monotonic() - began >= trial.GRACE
+    assert time.monotonic() - began >= act.GRACE
 
 
 def test_a_late_release_is_no_leak(pins: Counters, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,9 +426,9 @@ def test_a_page_that_moves_while_pinned_is_counted(pins: Counters) -> None:
     class Renew(Condition):
         name = summary = "renew"
 
-        def during(self, buffer: Buffer, session: Session) -> None:
-            assert isinstance(buffer, Memory)
-            buffer.renew()
+        def during(self, scene: Scene) -> None:
+            assert isinstance(scene.buffer, Memory)
+            scene.buffer.renew()
 
     evidence = run(condition=Renew())
     assert evidence["moved_pages"] == PAGES
@@ -465,16 +465,18 @@ def test_moved_pages_compares_frames_and_not_flags() -> None:
     present, soft_dirty = 1 << 63, 1 << 55
     one = array("Q", [present | 1, present | 2, 0, present | 4, present | 5])
     other = array("Q", [present | soft_dirty | 1, present | 9, present | 3, 0, present | 5])
-    assert trial.moved_pages(one, other) == 1
+    assert act.moved_pages(one, other) == 1
 
 
 def test_the_steady_condition_is_there_and_does_nothing() -> None:
     steady = all_conditions()["steady"]
     assert steady.name == "steady"
-    buffer, session = Memory(), FakeSession(FakePinner(fail(AssertionError())))
-    steady.before(buffer, session)
-    steady.during(buffer, session)
+    scene = Scene(CELL, "fake", FakeSession(FakePinner(fail(AssertionError()))), Bench())
+    scene.buffer = buffer = Memory()
+    steady.before(scene)
+    steady.during(scene)
     assert buffer.map[:1] == b"x"
+    assert (scene.checks, scene.answer, scene.data) == ([], None, "same")
 
 
 def moving(transfer: Step) -> dict[str, Any]:

@@ -283,7 +283,7 @@ def small() -> list[dict[str, Any]]:
     for entry, verdict in zip(made, verdicts.split(), strict=False):
         entry.update(verdict=verdict, reason=f"made up, to show {verdict}")
     made[-1]["known"] = made[-2]["known"] = made[-3]["known"] = KNOWN
-    made[-2]["verdict"], made[-3]["verdict"] = "stayed", "moved"
+    made[-2]["verdict"], made[-3]["verdict"] = "stayed", "not-held"
     return made
 
 
