@@ -242,6 +242,7 @@ def _frames(evidence: Mapping[str, Any], rule: Rule | None) -> list[_Finding]:
             "migrated out first"
         )
         found.append(_Finding(Verdict.STAYED, reason))
+    found += _flags(evidence)
     data = _part(evidence, "data")
     wrong = _number(data, "corrupt_bytes")
     if data.get("failed"):
@@ -268,6 +269,22 @@ def _frames(evidence: Mapping[str, Any], rule: Rule | None) -> list[_Finding]:
             "the old ones, expected the new ones"
         )
         found.append(_Finding(Verdict.STALE, reason))
+    return found
+
+
+def _flags(evidence: Mapping[str, Any]) -> list[_Finding]:
+    """What a driver asked of mm, where its calls were traced (hil/evidence/pincalls.py)."""
+    calls = evidence.get("pin_calls") or []
+    if evidence.get("errno") is not None:
+        return []
+    found: list[_Finding] = []
+    short = [call for call in calls if "FOLL_LONGTERM" not in call["flags"]]
+    if short:
+        reason = (
+            f"{short[0]['function']} was called with flags {short[0]['value']}, expected "
+            "FOLL_LONGTERM among them: nothing is migrated out of ZONE_MOVABLE and CMA"
+        )
+        found.append(_Finding(Verdict.STAYED, reason))
     return found
 
 

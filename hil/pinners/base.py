@@ -144,6 +144,8 @@ class Pinner(ABC):
     """Its cells come after all others: what they leave behind is no place to go on."""
     patience = 1.0
     """How many deadlines its cells may take: what it does before a pin may take long."""
+    traced: tuple[str, ...] = ()
+    """mm's functions that its driver pins with: their flags are evidence (FOLL_LONGTERM)."""
     note = ""
     """What a reader of any of its results must know: that a corrected module was tested."""
     meets_conditions: bool = False

@@ -147,6 +147,7 @@ class HabanaPinner(Pinner):
     """Both directions on one node."""
 
     family = FAMILY
+    traced = ("pin_user_pages_fast",)  # since 5.12
     slow = False
     directions: tuple[Direction, ...] = (Direction.CAPTURE, Direction.OUTPUT)
 

@@ -6,6 +6,7 @@ The condition's moments are in between.  It runs in a process of its own and say
 
 from __future__ import annotations
 
+import os
 import time
 from array import array
 from errno import EDEADLK, EOPNOTSUPP, errorcode
@@ -20,6 +21,7 @@ from hil.runs import child
 if TYPE_CHECKING:
     from hil.cells import Cell
     from hil.conditions.base import Condition
+    from hil.evidence.pincalls import PinCalls
     from hil.memory.base import Buffer, MemoryClass
     from hil.memory.bench import Bench
     from hil.pinners.base import Pinner, Session, Transfer
@@ -39,6 +41,7 @@ class Act(NamedTuple):
     memory_class: MemoryClass
     condition: Condition
     bench: Bench
+    calls: PinCalls | None = None
 
     def run(self) -> Evidence:
         """All stages; what is known before the pin goes out early, the rest is returned."""
@@ -104,6 +107,8 @@ class Act(NamedTuple):
         late["pins"] = {"during": during.since(before).as_dict()}
         late["frames"] = {"during": frames.describe(buffer.address, buffer.length, pinned)}
         late["hugepages"] = {"during": counters.hugepages()}
+        if self.calls is not None:
+            late["pin_calls"] = [call.as_dict() for call in self.calls.seen(os.getpid())]
         if result.errno:
             return False
         scene.pinned_pages = buffer.pages

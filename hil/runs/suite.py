@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hil import attribution, judge
 from hil.cells import Cell, Direction
@@ -23,6 +23,9 @@ from hil.runs.journal import Record
 from hil.system import release
 from hil.system.guard import Guard
 from hil.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from hil.evidence.pincalls import PinCalls
 
 DEADLINE = 10.0
 """Seconds that a cell may take when nothing else is said."""
@@ -57,6 +60,7 @@ class Suite:
         self._scratch, self._guard = scratch or {}, guard
         self._bench: Bench | None = None
         self._learnt: set[str] = set()
+        self._calls: dict[tuple[str, ...], PinCalls | None] = {}
 
     @property
     def bench(self) -> Bench:
@@ -161,6 +165,7 @@ class Suite:
             self.conditions[cell.condition],
             self.bench,
             deadline=deadline * pinner.patience,
+            calls=self._traced(pinner),
         )
         evidence["note"] = pinner.note or None
         return make_record(
@@ -171,6 +176,14 @@ class Suite:
             evidence,
             seconds=time.monotonic() - began,
         )
+
+    def _traced(self, pinner: Pinner) -> PinCalls | None:
+        """The probes on what a pinner's driver pins with, armed when its first cell runs."""
+        if pinner.traced and pinner.traced not in self._calls:
+            from hil.evidence.pincalls import PinCalls
+
+            self._calls[pinner.traced] = PinCalls.arm(pinner.traced, self.release, self._guard)
+        return self._calls.get(pinner.traced)
 
     def describe(self) -> dict[str, Any]:
         """The machine and its pinners, for the header and run.json."""

@@ -21,6 +21,7 @@ from hil.runs.act import STAGES, Act, settled
 if TYPE_CHECKING:
     from hil.cells import Cell
     from hil.conditions.base import Condition
+    from hil.evidence.pincalls import PinCalls
     from hil.memory.base import MemoryClass
     from hil.memory.bench import Bench
     from hil.pinners.base import Pinner
@@ -73,6 +74,7 @@ def run(
     bench: Bench,
     *,
     deadline: float,
+    calls: PinCalls | None = None,
 ) -> Evidence:
     """Run one cell and return its evidence, after ``deadline`` and some ten seconds at the latest.
 
@@ -97,7 +99,9 @@ def run(
         stack, tasks = found.get("stack"), found.get("tasks")
         kernel_log.skip()  # the task dump is no part of the log slice
 
-    act = Act(board, cell, pinner, memory_class, condition, bench)
+    act = Act(board, cell, pinner, memory_class, condition, bench, calls)
+    if calls is not None:
+        calls.skip()
     end = child.run(board, act.run, deadline, on_hang)
     early, late = board.read()
     evidence = _merge(STAGES[board.stage], early, late)
@@ -132,6 +136,7 @@ def _merge(stage: str, early: Evidence, late: Evidence) -> Evidence:
         "errno": None,
         "buffer": None,
         "pins": {},
+        "pin_calls": None,
         "frames": {},
         "moved_pages": 0,
         "unsuitable_pages": 0,

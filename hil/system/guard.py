@@ -76,6 +76,13 @@ class Guard:
         """Have ``text`` written to a file at the end, for switches that do not read as written."""
         self._record("write", os.fspath(path), text)
 
+    def will_append(self, path: str | Path, text: str) -> None:
+        """Have a line written to a file of commands (kprobe_events) at the end; it may do nothing.
+
+        Call it before what the command undoes.
+        """
+        self._record("append", os.fspath(path), text)
+
     def will_umount(self, mount_point: str | Path) -> None:
         """Have a mount point unmounted at the end; call it before mounting."""
         self._record("umount", os.fspath(mount_point))
@@ -162,7 +169,7 @@ def _watch(reader: int, suite: int) -> None:
                 break
             record = tuple(message.decode().split("\0"))
             # The first value is the one to come back; later ones are the suite's own.
-            name = record[: 3 if record[0] == "ioctl" else 2]
+            name = record[: 3 if record[0] in ("ioctl", "append") else 2]
             if name not in seen:
                 seen.add(name)
                 records.append(record)
@@ -184,6 +191,8 @@ def _restore(record: tuple[str, ...]) -> bool:
     try:
         if kind == "write":
             _write(path, rest[0])
+        elif kind == "append":
+            _write(path, rest[0], os.O_APPEND)
         elif kind == "ioctl":
             _ioctl(path, int(rest[1]), bytes.fromhex(rest[2]))
         elif kind == "umount":
@@ -198,7 +207,7 @@ def _restore(record: tuple[str, ...]) -> bool:
         return kind != "write"  # never made, or gone already: unplugged, unloaded
     except OSError as error:
         # Announced but not done: not mounted, no swap there.
-        return kind in ("umount", "swapoff") and error.errno == 22
+        return kind in ("umount", "swapoff", "append") and error.errno == 22
     return True
 
 
@@ -217,9 +226,9 @@ def _ioctl(path: str, number: int, argument: bytes) -> None:
         os.close(fd)
 
 
-def _write(path: str, text: str) -> None:
+def _write(path: str, text: str, how: int = os.O_TRUNC) -> None:
     # One write(2), as switches want it, and no O_CREAT; O_TRUNC matters to ordinary files only.
-    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+    fd = os.open(path, os.O_WRONLY | how | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode())
     finally:

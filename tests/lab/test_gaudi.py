@@ -39,6 +39,9 @@ def test_the_driver_pins_and_the_card_moves_the_data(tmp_path: Path) -> None:
             continue
         assert record["verdict"] == "ok", record["reason"]
         assert "hl_fops.fop_flags" in evidence["note"]
+        if record["memory"] != "zero-length":
+            (call,) = evidence["pin_calls"]
+            assert call["flags"] == ["FOLL_WRITE", "FOLL_LONGTERM"]
         if evidence["errno"] is None:
             assert evidence["data"]["corrupt_bytes"] == 0 < evidence["data"]["bytes"]
     assert len(run.meta["corrected_modules"]) == 1

@@ -50,6 +50,16 @@ def guard() -> Iterator[Guard]:
     guard.close()
 
 
+def test_commands_are_appended_at_the_end_and_may_do_nothing(
+    switch: Path, guard: Guard, tmp_path: Path
+) -> None:
+    guard.will_append(switch, "-:first\n")
+    guard.will_append(switch, "-:second\n")
+    guard.will_append(tmp_path / "gone", "-:third\n")
+    assert guard.close()
+    assert switch.read_text() == "before\n-:second\n-:first\n"
+
+
 def test_restores_at_an_orderly_end(switch: Path, guard: Guard) -> None:
     guard.set(switch, "one")
     guard.set(switch, "two")
