@@ -107,6 +107,11 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="guests side by side (default: as many as cores and memory allow)",
     )  # fmt: skip
     run.add_argument(
+        "--qemu", choices=("host", "archive"), default="host",
+        help="this machine's QEMU, or a newer one that is fetched into the cache and not installed "
+        "(default: host)",
+    )  # fmt: skip
+    run.add_argument(
         "--cold", action="store_true", help="boot, and neither use nor make a snapshot"
     )
     run.set_defaults(run=_run)
@@ -167,6 +172,7 @@ def _run(options: argparse.Namespace) -> int:
             keywords=options.keywords, marks=marks, out=options.out,
             resume=options.resume, cell_timeout=options.cell_timeout, cold=options.cold,
             seed=options.seed, destructive=options.destructive, jobs=options.jobs,
+            qemu=options.qemu,
         )  # fmt: skip
         try:
             status = runner.run(chosen, ["hil", *sys.argv[1:]], console, own_kernel=asked)

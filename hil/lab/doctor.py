@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hil.errors import HilError
-from hil.lab import archive, cache, catalogue, hosttools, kvm
+from hil.lab import archive, cache, catalogue, hosttools, kvm, qemu_program, silicon
 from hil.lab.kvm import kvm_works, processor
 
 if TYPE_CHECKING:
@@ -93,6 +93,27 @@ def _qemu() -> Iterator[Check]:
     status = Status.NOTE if old else Status.OK
     remedy = "The virtual board was tried with 7.2 and later." if old else ""
     yield Check("QEMU", status, f"{version} ({path})", remedy)
+    yield _device_models()
+
+
+def _device_models() -> Check:
+    """Whether a PCI device model can stand behind this QEMU, or one of the archive."""
+    name = "device models"
+    fetched = qemu_program.in_cache()
+    more = f"; QEMU {fetched} of the archive is in the cache" if fetched else ""
+    try:
+        there = qemu_program.devices(qemu_program.get("host"), silicon.PCI_DEVICES)
+    except (HilError, hosttools.ToolError) as error:
+        return Check(name, Status.NOTE, f"QEMU does not tell its devices: {error}")
+    found = [device for device in silicon.PCI_DEVICES if device in there]
+    if found:
+        return Check(name, Status.OK, f"QEMU has {', '.join(found)}{more}")
+    return Check(
+        name,
+        Status.NOTE,
+        f"QEMU has none of {', '.join(silicon.PCI_DEVICES)}{more}",
+        "hil run --qemu archive takes a newer QEMU into the cache (35 MB) and installs nothing.",
+    )
 
 
 def _kvm() -> Iterator[Check]:

@@ -45,9 +45,7 @@ def closure(
     network.  HilError when the suite or a package is not to be had, or the disk is full.
     """
     wanted = sorted(set(names))
-    text = json.dumps([_LAYOUT, wanted, suite, arch])
-    label = f"{suite}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    place = cache.root() / "packages" / arch / label
+    text, place = _identity(suite, wanted, arch), _place(suite, wanted, arch)
     if not refresh and (tree := _read(place)):
         return tree
     with cache.lock(f"packages-{place.name}"), progress.line(say) as line:
@@ -75,6 +73,21 @@ def closure(
     made = _read(place)
     assert made is not None
     return made
+
+
+def cached(suite: str, names: Sequence[str], arch: str = "amd64") -> Tree | None:
+    """What `closure` has made before; None when it would have to fetch."""
+    return _read(_place(suite, sorted(set(names)), arch))
+
+
+def _identity(suite: str, wanted: Sequence[str], arch: str) -> str:
+    return json.dumps([_LAYOUT, wanted, suite, arch])
+
+
+def _place(suite: str, wanted: Sequence[str], arch: str) -> Path:
+    text = _identity(suite, wanted, arch)
+    label = f"{suite}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return cache.root() / "packages" / arch / label
 
 
 def unpack(files: Sequence[Path], folder: Path) -> tuple[dict[str, str], list[str]]:

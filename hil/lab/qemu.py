@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import select
 import signal
 import socket
@@ -23,13 +22,13 @@ from qemu.qmp.legacy import QEMUMonitorProtocol
 from hil.errors import HilError
 from hil.lab import cache, hosttools, ram
 from hil.lab.board import Machine
+from hil.lab.qemu_program import Program
 
 CONTROL_PORT = "org.hil.control"
 _MONITOR_SECONDS = 20.0
 _SEND_SECONDS = 20.0
 _NMI_SECONDS = 2.0
 _END_SECONDS = 5.0
-_EMULATORS = {"x86_64": "qemu-system-x86_64"}
 
 
 class Boot(NamedTuple):
@@ -40,32 +39,11 @@ class Boot(NamedTuple):
     image: Path
     command_line: str
     accelerator: str
+    program: Program
 
 
 class LostVmError(Exception):
     """The QEMU process is gone, or its monitor does not answer any more."""
-
-
-def version(arch: str = "x86_64") -> str:
-    """QEMU's own version line; HilError when it is not installed."""
-    emulator = hosttools.need(
-        _EMULATORS[arch], "A lab machine runs the suite without: pytest -m hw."
-    )
-    done = subprocess.run([emulator, "--version"], capture_output=True, text=True, check=False)
-    return done.stdout.splitlines()[0] if done.stdout else f"{emulator} says nothing"
-
-
-_devices: dict[tuple[str, int], frozenset[str]] = {}
-
-
-def devices(arch: str = "x86_64") -> frozenset[str]:
-    """The names that QEMU's ``-device`` takes; asked once a process."""
-    emulator = hosttools.need(_EMULATORS[arch])
-    key = (str(emulator), emulator.stat().st_mtime_ns)
-    if key not in _devices:
-        told = hosttools.run([emulator, "-device", "help"]).decode(errors="replace")
-        _devices[key] = frozenset(re.findall(r'^name "([^"]+)"', told, re.MULTILINE))
-    return _devices[key]
 
 
 def nice_path(path: Path) -> str:
@@ -79,12 +57,11 @@ def command(machine: Machine, boot: Boot, folder: Path, *, shared: bool) -> list
     ``folder`` holds the RAM files; ``shared`` makes the guest write to them, else it has a private
     copy on write.  No network device, no host file system.
     """
-    emulator = str(hosttools.need(_EMULATORS[machine.arch]))
     processor = machine.cpu_emulated if boot.accelerator.startswith("tcg") else machine.cpu
     argv = [
         # QEMU dies with us however we die, so that no guest is ever left behind.
         str(hosttools.need("setpriv")), "--pdeathsig", "KILL",
-        emulator, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        *boot.program.argv, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-machine", machine.type, "-cpu", processor, "-smp", str(machine.cpus),
         "-accel", boot.accelerator,
         "-kernel", str(boot.kernel), "-initrd", str(boot.initramfs), "-append", boot.command_line,

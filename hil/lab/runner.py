@@ -48,6 +48,8 @@ class Options(NamedTuple):
     """What the races' random numbers begin with."""
     destructive: bool = False
     """On this machine: conditions too that may harm it.  A virtual board has them anyway."""
+    qemu: str = "host"
+    """Which QEMU runs the guest: one of qemu_program.SOURCES."""
     jobs: int = 0
     """Guests side by side; 0 is as many as the machine allows."""
 
@@ -77,6 +79,7 @@ def run(
             kernel,
             [Path(m) for m in options.modules],
             cold=options.cold,
+            qemu_from=options.qemu,
             marks=_collected(options.marks),
             say=line,
         )
@@ -191,6 +194,7 @@ def _as_before(options: Options, folder: RunFolder) -> Options:
         keywords=selection.get("keywords", ""),
         marks=selection.get("marks", ""),
         seed=meta.get("seed", 1),
+        qemu=selection.get("qemu", "host"),
     )
 
 
@@ -211,6 +215,7 @@ def _facts(
             "keywords": options.keywords,
             "marks": options.marks,
             "modules": [_whole(module) for module in options.modules],
+            "qemu": options.qemu,
         },
         "versions": {
             "python": platform.python_version(),
@@ -257,6 +262,8 @@ def _head(
     for built in virtual.built:
         if built.corrections:
             yield f"{built.name} of {built.source}, corrected: {'; '.join(built.corrections)}"
+    for model, how in zip(virtual.machine.silicon, virtual.transports, strict=True):
+        yield f"device model {model.model}, reached by {how}"
     for copy in virtual.corrected:
         yield f"a corrected copy of a stock module is tested: {copy.told}"
     yield f"journal: {folder.journal}"

@@ -27,6 +27,7 @@ from hil.silicon.device import PciDevice
 
 # The devices of QEMU that a PCI model can stand behind, the better one first.
 _PCI = {"vfio-user": "vfio-user-pci", "pci-proxy": "x-pci-proxy-dev"}
+PCI_DEVICES = tuple(_PCI.values())
 _FIRST_SLOT = 0x10
 # The interrupt controller's inputs that INTA of a slot on the root bus ends in: GSI 20 to 23
 # (QEMU hw/isa/lpc_ich9.c ich9_lpc_update_apic, hw/pci-host/q35.c).
@@ -64,7 +65,8 @@ def _transport(silicon: Silicon, devices: frozenset[str], emulator: str) -> str:
     raise HilError(
         f"the device model {silicon.model!r} needs a QEMU that has {' or '.join(_PCI.values())}; "
         f"{emulator.partition(' (')[0]} has no {lacking}",
-        "x-pci-proxy-dev is in QEMU 5.2 to 10.0, vfio-user-pci in QEMU 10.1 and later.",
+        "x-pci-proxy-dev is in QEMU 5.2 and later, vfio-user-pci in QEMU 10.1 and later: "
+        "hil run --qemu archive takes such a one into the cache and installs nothing.",
     )
 
 

@@ -28,6 +28,7 @@ from hil.lab import (
     initramfs,
     kvm,
     qemu,
+    qemu_program,
     ram,
     rootfs,
     silicon,
@@ -118,16 +119,21 @@ class VirtualBoard:
         *,
         cold: bool = False,
         marks: str = "hw",
+        qemu_from: str = "host",
         say: Say = quiet,
     ) -> None:
-        """``marks`` is what a cold guest is asked to collect; a snapshot always holds all cells."""
+        """``marks`` is what a cold guest is asked to collect; a snapshot always holds all cells.
+
+        ``qemu_from`` is one of qemu_program.SOURCES.
+        """
         assert board.machine is not None
         self.board, self.machine, self.kernel = board, board.machine, kernel
-        self.qemu = qemu.version(self.machine.arch)
+        program = qemu_program.get(qemu_from, self.machine.arch, say)
+        self.qemu = program.version
         self.transports: list[str] = []
         """How each device model of the board reaches its guest."""
         if self.machine.silicon:
-            known = qemu.devices(self.machine.arch)
+            known = qemu_program.devices(program, silicon.PCI_DEVICES)
             self.transports = silicon.check(self.machine, known, self.qemu)
         # QEMU can't save what a model holds; one with registers in RAM holds nothing between jobs.
         self.cold = cold = cold or any(how != "registers" for how in self.transports)
@@ -158,6 +164,7 @@ class VirtualBoard:
             image=self.root.image,
             command_line=self._command_line(),
             accelerator=self.accelerator,
+            program=program,
         )
         self.key = snapshot.key(
             {
@@ -166,7 +173,7 @@ class VirtualBoard:
                 "image": self.root.identity,
                 "machine": repr(self.machine),
                 "command line": self.boot.command_line,
-                "qemu": [self.qemu, _stamp(hosttools.need("qemu-system-x86_64"))],
+                "qemu": [self.qemu, *program.identity],
                 "accelerator": self.accelerator,
                 "processor": kvm.processor(),
             }
@@ -389,8 +396,3 @@ def _ram_place() -> Path:
     if _SHM.is_dir() and shutil.disk_usage(_SHM).free > 2 << 30:
         return _SHM
     return cache.root()
-
-
-def _stamp(path: Path) -> list[int]:
-    status = path.resolve().stat()
-    return [status.st_size, status.st_mtime_ns]

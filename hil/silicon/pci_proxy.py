@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Serves a PciDevice to QEMU's x-pci-proxy-dev: multi-process QEMU, in QEMU 5.2 to 10.0.
+"""Serves a PciDevice to QEMU's x-pci-proxy-dev: multi-process QEMU, from QEMU 5.2 on.
 
 Every access to the device is a message that QEMU waits for, so the model answers in the guest's own
 time.  The protocol (include/hw/remote/mpqemu-link.h, hw/remote/proxy.c, hw/remote/message.c) has
