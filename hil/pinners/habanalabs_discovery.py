@@ -17,17 +17,17 @@ from hil.pinners.base import Node, Pinner, Survey, selected
 
 DRIVER = "habanalabs"
 _SUBSYSTEMS = ("accel", "habanalabs")
+_PCI, _VENDOR = Path("/sys/bus/pci/devices"), "0x1da3"
 # In a guest of the virtual lab (hil/lab/initramfs.py).
 _LOADED, _STOCK, _CORRECTIONS = Path("/mod"), Path("/hil/stock"), Path("/hil/corrections")
 
 
 def survey(only: Sequence[str] = ()) -> Survey:
     """Look at every such node, or at those that ``only`` selects."""
-    if not any(Path("/sys/class", name).exists() for name in _SUBSYSTEMS):
-        return Survey([], [])
     pinners: list[Pinner] = []
-    nodes: list[Node] = []
-    for path, bus in devices():
+    nodes = [node for node in left_out() if selected(only, (DRIVER, node.bus))]
+    there = any(Path("/sys/class", name).exists() for name in _SUBSYSTEMS)
+    for path, bus in devices() if there else ():
         name = f"{DRIVER}-{Path(path).name}"
         if not selected(only, (path, Path(path).name, DRIVER, bus, name)):
             continue
@@ -36,6 +36,22 @@ def survey(only: Sequence[str] = ()) -> Survey:
         pinners += found
         nodes.append(node._replace(pinners=tuple(p.name for p in found), reason=reason))
     return Survey(pinners, nodes)
+
+
+def left_out() -> list[Node]:
+    """Cards that no driver has taken: habanalabs is not loaded, or its probe failed."""
+    found = []
+    for folder in sorted(_PCI.glob("*")):
+        try:
+            vendor = (folder / "vendor").read_text().strip()
+        except OSError:
+            continue
+        if vendor == _VENDOR and not (folder / "driver").exists():
+            reason = f"no driver has taken it: is {DRIVER} loaded? If it is, its probe failed, and "
+            reason += "the kernel log says why"
+            bus = folder.name
+            found.append(Node(str(folder), DRIVER, bus, _card(bus), "none", (), reason))
+    return found
 
 
 def devices() -> Iterator[tuple[str, str]]:
@@ -59,7 +75,7 @@ def devices() -> Iterator[tuple[str, str]]:
 
 def _card(bus: str) -> str:
     """The card's PCI identity."""
-    folder = Path("/sys/bus/pci/devices", bus)
+    folder = _PCI / bus
     try:
         vendor, device = ((folder / name).read_text().strip() for name in ("vendor", "device"))
     except OSError:

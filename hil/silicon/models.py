@@ -15,6 +15,7 @@ from hil.silicon.registers import RegisterDevice
 NAMES = {
     "g2d": "hil.silicon.g2d.device:G2d",
     "gaudi": "hil.silicon.gaudi.card:Gaudi",
+    "goya": "hil.silicon.gaudi.goya:Goya",
 }
 """The project's own: name -> "module:Class"."""
 

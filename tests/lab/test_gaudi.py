@@ -75,3 +75,16 @@ def test_work_that_does_not_arrive_is_never_a_pass(tmp_path: Path, fault: str) -
     assert record["verdict"] in ("corrupt", "hang"), record["reason"]
     if record["verdict"] == "corrupt":
         assert "ETIMEDOUT" in record["reason"]
+
+
+def test_a_goya_is_a_find(tmp_path: Path) -> None:
+    """The driver's own probe fails: what it says of its page pool, and what the suite says."""
+    file = tmp_path / "goya.toml"
+    text = (BOARDS / "virtual-gaudi.toml").read_text()
+    file.write_text(text.replace('model = "gaudi"', 'model = "goya"'))
+    status, output = finished("run", "--board", file, "--qemu", "archive", "--out", tmp_path)
+    assert status == 3, output
+    assert "no driver has taken it" in output
+    console = (Run(tmp_path).path / "console.log").read_text()
+    assert "Failed to add memory to page gen pool" in console
+    assert "Failed to initialize MMU S/W structures" in console

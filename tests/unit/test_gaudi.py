@@ -18,6 +18,7 @@ from hil.silicon import trace
 from hil.silicon.gaudi import faults, layout
 from hil.silicon.gaudi.card import Gaudi
 from hil.silicon.gaudi.faults import Faults
+from hil.silicon.gaudi.goya import Goya
 from hil.silicon.gaudi.mmu import PageFaultError
 from hil.silicon.guest_memory import BusError, part
 
@@ -219,3 +220,20 @@ def test_faults_are_asked_for_by_name() -> None:
         Gaudi.make({"fault": "fire"}, extended=False)
     with pytest.raises(ValueError, match="unknown option 'falt'"):
         Gaudi.make({"falt": "no-answer"}, extended=False)
+
+
+# Goya
+
+
+def test_a_goya_shows_its_registers_in_configuration_space() -> None:
+    goya = Goya(extended=True)
+    assert goya.config_read(0, 4) == 0x00011DA3
+    assert goya.config_read(0xFFC, 4) == 0x80000000
+    goya.config_write(0xFF0, 4, 0xFC000000 + layout.BOOT_STATUS)
+    assert goya.config_read(0xFF4, 4) == layout.WAITING_FOR_BOOT_FIT
+    goya.bar_write(0, 0x0C000000 + layout.BOOT_STATUS, 4, 5)
+    assert goya.config_read(0xFF4, 4) == goya.bar_read(0, 0x0CC4B300, 4) == 5
+    with pytest.raises(ValueError, match="take vfio-user"):
+        Goya.make({}, extended=False)
+    with pytest.raises(ValueError, match="unknown option 'fault'"):
+        Goya.make({"fault": "no-answer"}, extended=True)

@@ -257,6 +257,24 @@ def test_a_card_of_a_lab_machine(found: Path) -> None:
     assert (first.family, first.note, first.slow) == ("habanalabs", "", False)
 
 
+def test_a_card_that_no_driver_took_is_told_of(
+    found: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, vendor, driver in (("00:10.0", "0x1da3", False), ("00:11.0", "0x1da3", True),
+                                 ("00:12.0", "0x8086", False)):  # fmt: skip
+        folder = found / "pci" / name
+        folder.mkdir(parents=True)
+        (folder / "vendor").write_text(f"{vendor}\n")
+        (folder / "device").write_text("0x0001\n")
+        if driver:
+            (folder / "driver").mkdir()
+    monkeypatch.setattr(habanalabs_discovery, "_PCI", found / "pci")
+    (first, second) = habanalabs_discovery.survey().nodes
+    assert (first.bus, first.card, first.pinners) == ("00:10.0", "1da3:0001", ())
+    assert "its probe failed" in first.reason
+    assert second.path == NODE.path
+
+
 def test_a_guest_with_a_corrected_module_says_so_and_shows_the_stock_one(found: Path) -> None:
     for name in ("_LOADED", "_STOCK"):
         (found / name).mkdir()

@@ -41,7 +41,7 @@ class Gaudi(PciDevice):
         }
         super().__init__(identity, bars, extended=extended)
         if extended:
-            self.config.add_capability(0x70, _EXPRESS)
+            self.config.add_capability(0x70, layout.EXPRESS)
         self.config.add_msi(0x50)
         self.config.add_capability(0x40, _POWER_MANAGEMENT, b"\0\0\0\0\x03")
         self.faults = faults or Faults()
@@ -257,5 +257,3 @@ class Gaudi(PciDevice):
 
 
 _POWER_MANAGEMENT = struct.pack("<BBHI", 0x01, 0, 0x0003, 0)
-# PCI Express capability, version 2, endpoint, 8 GT/s by 16 (include/uapi/linux/pci_regs.h).
-_EXPRESS = struct.pack("<BBHIHHIHH", 0x10, 0, 0x0002, 0x8000, 0, 0, 0x43 | 16 << 4, 0, 0x103)

@@ -7,11 +7,15 @@ asic_reg/*_regs.h), include/hw_ip/mmu/mmu_v1_1.h, include/common/cpucp_if.h, hl_
 
 from __future__ import annotations
 
+import struct
+
 VENDOR, DEVICE_SECURED = 0x1DA3, 0x1010
 """PCI_IDS_GAUDI_SEC.  Its firmware has set up the iATU, so no ELBI window in configuration space is
 asked for, which a transport with 256 bytes of it could not give."""
 CLASS_ACCELERATOR = 0x120000
 MIB = 1 << 20
+EXPRESS = struct.pack("<BBHIHHIHH", 0x10, 0, 0x0002, 0x8000, 0, 0, 0x43 | 16 << 4, 0, 0x103)
+"""A PCI Express capability: version 2, endpoint, 8 GT/s by 16 (include/uapi/linux/pci_regs.h)."""
 
 # BARs (gaudi_pci_bars_map): SRAM, configuration, HBM.  The first two must have just these sizes.
 SRAM_BAR, CONFIG_BAR, HBM_BAR = 0, 2, 4
