@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from typing import NamedTuple
 from hil.errors import HilError
 from hil.lab import cache, hosttools, packages
 from hil.lab.board import ROOT
+from hil.rules import toml
 
 SUITE = "bookworm"
 PACKAGES = (
@@ -101,6 +103,8 @@ def _build(root: GuestRoot) -> None:
                 target = tree / place / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
+                if target.parent == tree / "opt/hil/hil/rules" and target.suffix == ".toml":
+                    target.with_suffix(toml.PARSED).write_text(json.dumps(toml.load(target)))
         for name in ("proc", "sys", "dev", "run", "tmp", "mnt", "root", "hil", "mod"):
             (tree / name).mkdir(exist_ok=True)
         compileall(root, tree / "opt", "/opt")

@@ -52,8 +52,9 @@ SNAPSHOT_SIZE = 700_000_000
 _SHM = Path("/dev/shm")
 _RAM = "hil-ram-"
 _PLUGINS_LEFT_OUT = (
-    "cacheprovider", "doctest", "faulthandler", "junitxml", "legacypath", "logging", "pastebin",
-    "setuponly", "setupplan", "stepwise", "subtests", "threadexception", "unraisableexception",
+    "cacheprovider", "debugging", "doctest", "faulthandler", "junitxml", "legacypath", "logging",
+    "pastebin", "setuponly", "setupplan", "stepwise", "subtests", "threadexception", "unittest",
+    "unraisableexception",
 )  # fmt: skip
 _ARGUMENTS = (
     "-q", "--no-header", "--no-summary", "--tb=short", "--assert=plain", "--capture=no",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hil.cells import Cell, Direction
 from hil.errors import HilError
 from hil.memory.base import all_classes
 from hil.rules import known as known_module
-from hil.rules import page
+from hil.rules import page, toml
 from hil.rules.known import all_known, known_for
 from hil.rules.table import Row, Table, check, read, rule_for, table, why_none
 from hil.rules.toml import matches
@@ -415,3 +416,12 @@ def test_columns_are_ranges_that_differ(vmalloc: Table) -> None:
     assert heads == ["5.10 to 6.10", "6.11 to 7.3"]
     squares = dict(page.columns(vmalloc, ["ext4-shared"]))
     assert squares["6.5 to 7.3"] == ["EFAULT / take"]
+
+
+def test_a_table_that_an_image_brings_parsed_is_the_same_table(tmp_path: Path) -> None:
+    file = tmp_path / "known.toml"
+    file.write_text(known_module.FILE.read_text())
+    before = toml.load(file)
+    file.with_suffix(toml.PARSED).write_text(json.dumps(before))
+    file.write_text("not TOML at all")
+    assert toml.load(file) == before
