@@ -41,7 +41,7 @@ from hil.lab.progress import Say, quiet
 from hil.lab.qemu import Boot, LostVmError, Vm, patient_line
 
 BOOT_SECONDS = 120.0
-_PREPARE_SECONDS = 20.0
+_PREPARE_SECONDS = 40.0
 _LAST_WORDS = 0.5
 _GUEST_MEMORY = 2 << 30
 """Bytes of memory that a guest dirties at the most, 1 GiB huge page and all."""
@@ -279,8 +279,8 @@ class VirtualBoard:
             raise
 
     def _prepare(self, vm: Vm) -> None:
-        """Bring the guest to the state that the snapshot is to have; LostVmError."""
-        vm.send({"cpus": self.machine.cpus_for_cells})
+        """Bring the guest to the state that cells are to find; LostVmError."""
+        vm.send({"cpus": self.machine.cpus_for_cells, "learn": not self.cold})
         line = patient_line(vm, _PREPARE_SECONDS)
         if line and json.loads(line).get("event") == "prepared":
             return

@@ -80,6 +80,9 @@ class Suite:
                 table.rule_for(family, memory, Direction.CAPTURE, self.release)
         all_known()
         trial.ready()
+
+    def learn(self) -> None:
+        """Do once what each pinner's first cell would have to do: see what its data must be."""
         for pinner in self.pinners.values():
             if not pinner.slow:
                 self._learn(pinner)
