@@ -140,6 +140,8 @@ class Pinner(ABC):
     """The memory classes that it is meant for; empty is all."""
     conditions: tuple[str, ...] = ()
     """The only conditions that it meets; empty is all."""
+    without: tuple[str, ...] = ()
+    """Conditions that say nothing of its driver: it has no such state."""
     last = False
     """Its cells come after all others: what they leave behind is no place to go on."""
     patience = 1.0
@@ -150,6 +152,8 @@ class Pinner(ABC):
     """What a reader of any of its results must know: that a corrected module was tested."""
     meets_conditions: bool = False
     """Whether it is tried under conditions besides steady and those of its own."""
+    slow_conditions = False
+    """Whether they take more than their share of a short run: its cells are long ones."""
 
     def facts(self, buffer: Buffer) -> dict[str, object]:
         """What rules may look at of a buffer as this driver takes it."""

@@ -28,10 +28,15 @@ if TYPE_CHECKING:
 FAMILY = "habanalabs"
 LENGTH = 256 * mm.KIB
 """Bytes of a buffer: some pages of the card's MMU, and little to copy."""
+LARGEST = 2 * mm.MIB
+"""Bytes that are copied at the most: those of a huge page."""
 BUSY_SECONDS = 5.0
 """How long a card may be about to be released, or in a reset, before its node is in use."""
 COPY_SECONDS = 3.0
 """How long a submission may take; a busy card is not waited for any longer."""
+
+
+_HOW = "copied by the card's DMA through its SRAM"
 
 
 def open_node(node: Path, patience: float = BUSY_SECONDS) -> int:
@@ -76,46 +81,39 @@ class HabanaSession(Session):
         return PinResult(self.call, 0, 0)
 
     def transfer(self, buffer: Buffer) -> Transfer | None:
-        """By way of the card's SRAM, from a buffer of our own or to it.
+        """By way of the card's SRAM, from a buffer of our own or to it: up to LARGEST bytes.
 
-        Of a large buffer the first and the last LENGTH bytes.
+        None where another process has mapped the buffer: nobody here knows its device address.
         """
+        if not self._mapped:
+            return None
+        self.card.fd = self.fd  # a condition may have closed one descriptor and gone on by another
         sram = self.card.info()
-        part = min(LENGTH, buffer.length, sram.sram_size)
-        places = [0] if buffer.length <= part else [0, buffer.length - part]
-        staging = mm.mmap(part, mm.PROT_RW, mm.MAP_PRIVATE | mm.MAP_ANONYMOUS)
+        size = min(LARGEST, buffer.length, sram.sram_size)
+        staging = mm.mmap(size, mm.PROT_RW, mm.MAP_PRIVATE | mm.MAP_ANONYMOUS)
         try:
-            ours = self.card.map(staging, part)
+            ours = self.card.map(staging, size)
             try:
-                moves = [
-                    self._move(buffer, place, part, (sram.sram_base_address, ours, staging))
-                    for place in places
-                ]
+                return self._move(buffer.view, size, (sram.sram_base_address, ours, staging))
             finally:
                 self.card.unmap(ours)
         finally:
-            mm.munmap(staging, part)
-        sent, arrived, before = (b"".join(side) for side in zip(*moves, strict=True))
-        way = "into the buffer" if self._direction is Direction.CAPTURE else "out of the buffer"
-        return Transfer(sent, arrived, f"copied by the card's DMA through its SRAM {way}", before)
+            mm.munmap(staging, size)
 
-    def _move(
-        self, buffer: Buffer, place: int, part: int, by: tuple[int, int, int]
-    ) -> tuple[bytes, bytes, bytes]:
-        """One part of the buffer: what was sent, what arrived, what was in the buffer before."""
+    def _move(self, here: int, size: int, by: tuple[int, int, int]) -> Transfer:
+        """Between the buffer, which the process has at ``here``, and the staging buffer."""
         sram, ours, staging = by
-        here, there = buffer.view + place, self._mapped[-1] + place
-        before = _seen(here, part)
+        there, before = self._mapped[-1], _seen(here, size)
         if self._direction is Direction.CAPTURE:
-            sent = pattern(part, place + 1)
+            sent = pattern(size, 1)
             access.poke(staging, sent)
-            self._through(sram, ours, there, part)
-            return sent, _seen(here, part), before
+            self._through(sram, ours, there, size)
+            return Transfer(sent, _seen(here, size), f"{_HOW} into the buffer", before)
         with contextlib.suppress(OSError):  # where the process may not, what is there will do
-            access.poke(here, pattern(part, place + 2))
-        sent = _seen(here, part)
-        self._through(sram, there, ours, part)
-        return sent, access.peek(staging, part), before
+            access.poke(here, pattern(size, 2))
+        sent = _seen(here, size)
+        self._through(sram, there, ours, size)
+        return Transfer(sent, access.peek(staging, size), f"{_HOW} out of the buffer", before)
 
     def _through(self, sram: int, source: int, target: int, size: int) -> None:
         down, up = uapi.GAUDI_QUEUE_ID_DMA_0_0, uapi.GAUDI_QUEUE_ID_DMA_1_0
@@ -123,16 +121,18 @@ class HabanaSession(Session):
         self.card.copy(up, [uapi.Copy(sram, target, size)], COPY_SECONDS)
 
     def stop(self) -> None:
-        """There is nothing between pinned and released."""
+        """Unmap: this driver keeps nothing of a buffer that user space has back."""
+        while self._mapped:
+            self.card.fd = self.fd
+            self.card.unmap(self._mapped.pop())
 
     def release(self) -> None:
         if self.fd < 0:
             return
-        fd, self.fd = self.fd, -1
         try:
-            while self._mapped:
-                self.card.unmap(self._mapped.pop())
+            self.stop()
         finally:
+            fd, self.fd = self.fd, -1
             os.close(fd)
 
 
@@ -148,6 +148,9 @@ class HabanaPinner(Pinner):
 
     family = FAMILY
     traced = ("pin_user_pages_fast",)  # since 5.12
+    meets_conditions = True
+    without = ("end-streamoff",)  # there is nothing between mapped and unmapped
+    slow_conditions = True  # each open of the card takes a tenth of a second under TCG
     slow = False
     directions: tuple[Direction, ...] = (Direction.CAPTURE, Direction.OUTPUT)
 

@@ -57,7 +57,7 @@ class LifePinner(HabanaPinner):
         super().__init__(node)
         self.name = f"{self.name}-{what}"
         self.memory = memory
-        self.conditions = ("steady",)
+        self.conditions, self.meets_conditions = ("steady",), False
         self.directions = (Direction.CAPTURE,)
         self._before = before
         # All but the one cell that says what the stock module does take long and repeat little.

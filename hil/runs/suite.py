@@ -116,7 +116,9 @@ class Suite:
             if not (pinner.slow and memory.slow) and name in (pinner.memory or (name,))
             for direction in pinner.directions
             for condition, it in self.conditions.items()
-            if it.concerns(pinner, name) and condition in (pinner.conditions or (condition,))
+            if it.concerns(pinner, name)
+            and condition in (pinner.conditions or (condition,))
+            and condition not in pinner.without
         ]
         return sorted(found, key=lambda c: (self.pinners[c.pinner].last, self.destructive(c)))
 
@@ -133,7 +135,7 @@ class Suite:
         if pinner.slow or self.classes[cell.memory].slow or condition.slow:
             return True
         first = self._first.get((pinner.driver, cell.direction))
-        return not condition.everywhere and first is not pinner
+        return not condition.everywhere and (first is not pinner or pinner.slow_conditions)
 
     @property
     def _first(self) -> dict[tuple[str, Direction], Pinner]:
