@@ -77,6 +77,8 @@ class Machine:
     """CPUs that stay online when the guest is up; with fewer, more guests run side by side."""
     dimms: tuple[Dimm, ...] = ()
     pmem: tuple[Pmem, ...] = ()
+    pmem_start: str = "4G"
+    """The guest-physical address of the first piece of pmem."""
     devices: tuple[str, ...] = ()
     silicon: tuple[Silicon, ...] = ()
     """Device models; a board with a PCI one boots cold, for QEMU does not know its state."""
@@ -206,6 +208,7 @@ def _check(board: Board, path: Path) -> None:
             ) from None
     if board.machine is None:
         return
+    tables.size(board.machine.pmem_start, f"{path}: machine.pmem-start")
     for i, pmem in enumerate(board.machine.pmem):
         tables.size(pmem.size, f"{path}: machine.pmem[{i}]: size")
         if pmem.filesystem not in FILESYSTEMS:

@@ -67,9 +67,9 @@ def regions(machine: Machine) -> list[Region]:
 
 
 def pmem_addresses(machine: Machine) -> list[int]:
-    """The guest physical address of each pmem piece: one after another from 4 GiB on."""
+    """The guest physical address of each pmem piece: one after another from ``pmem_start`` on."""
     addresses = []
-    address = _HIGH_START
+    address = tables.size(machine.pmem_start, "pmem-start")
     for pmem in machine.pmem:
         addresses.append(address)
         address += tables.size(pmem.size, "size")
@@ -92,17 +92,16 @@ def prepare(folder: Path, machine: Machine, root: GuestRoot) -> None:
         image = filesystem(pmem, root)
         if image is None:
             continue
-        offset = address - _HIGH_START + _LOW_END[machine.type]
-        for part in backends:
-            if offset < part.size:
+        end = address + image.stat().st_size
+        for region in regions(machine):
+            if region.address <= address and end <= region.address + region.size:
                 break
-            offset -= part.size
-        if offset + image.stat().st_size > part.size:
+        else:
             raise HilError(
-                f"pmem of {pmem.size} at {address:#x} does not fit into {part.id}",
-                "Give that node more memory in the board file.",
+                f"pmem of {pmem.size} at {address:#x} does not fit into any node's RAM",
+                "Give a node more memory in the board file, or set machine.pmem-start.",
             )
-        _copy_sparse(image, folder / part.id, offset)
+        _copy_sparse(image, folder / region.part, region.offset + address - region.address)
 
 
 def copy(source: Path, folder: Path, machine: Machine) -> None:

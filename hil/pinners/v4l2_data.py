@@ -109,8 +109,9 @@ class Capture(DataPath):
         if self.silent:
             raise NotApplicableError(self.silent)
         size = min(buffer.length, round_up(session.length, PAGE) + _TAIL)
-        filling = session.pattern(size)
-        before = _filled(buffer, filling)
+        # Behind the frame's plane the buffer stays as it was when it was mapped: a bounce buffer
+        # (swiotlb) brings that back with the frame.
+        before = _filled(buffer, session.pattern(min(size, session.length)), size)
         session.start(buffer)
         try:
             done = session.wait()
@@ -132,15 +133,15 @@ class Capture(DataPath):
         return Transfer(sent, arrived, how, before[:used], known=False)
 
 
-def _filled(buffer: Buffer, filling: bytes) -> bytes | None:
-    """Fill a buffer as far as the process may, and tell what is in it; None where it can't look."""
+def _filled(buffer: Buffer, filling: bytes, size: int) -> bytes | None:
+    """Fill a buffer as far as the process may; what its ``size`` bytes are, None: it can't look."""
     try:
         buffer.write(filling)
     except OSError as error:
         if error.errno != EFAULT:
             raise
     try:
-        return buffer.read(len(filling))
+        return buffer.read(size)
     except OSError as error:
         if error.errno != EFAULT:
             raise

@@ -24,7 +24,7 @@ from hil.rules.toml import matches
 from hil.system.release import FINAL, Release
 
 DOCS = FOLDER.parent.parent / "docs" / "rules"
-FAMILIES = ("vb2-vmalloc", "vb2-dma-contig", "exynos-g2d", "habanalabs", "io-uring")
+FAMILIES = ("vb2-vmalloc", "vb2-dma-sg", "vb2-dma-contig", "exynos-g2d", "habanalabs", "io-uring")
 
 _LAST_MINOR = {4: 20, 5: 19, 6: 19}
 _NEWEST = 1_000_000

@@ -322,6 +322,15 @@ def _row_for(
     return (found, rows[0]) if rows else under
 
 
+def as_told(family: str, answers: tuple[str, ...]) -> tuple[str, ...]:
+    """What a family makes of the errnos that mm gives (base-errno); other words stay."""
+    found = table(family)
+    if found is None or not found.base_errnos:
+        return answers
+    words = tuple(word for word in answers if not hasattr(errno_module, word))
+    return words if len(words) == len(answers) else words + found.base_errnos
+
+
 def why_none(family: str, memory: str, direction: str, release: Release) -> str:
     """Why ``rule_for`` has no answer, for a person."""
     found = table(family)

@@ -16,6 +16,7 @@ NAMES = {
     "g2d": "hil.silicon.g2d.device:G2d",
     "gaudi": "hil.silicon.gaudi.card:Gaudi",
     "goya": "hil.silicon.gaudi.goya:Goya",
+    "tw68": "hil.silicon.tw68:Tw68",
 }
 """The project's own: name -> "module:Class"."""
 

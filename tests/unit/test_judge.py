@@ -289,6 +289,28 @@ def test_a_condition_may_ask_for_a_refusal() -> None:
     assert "it is held elsewhere" in result.reason
 
 
+@pytest.mark.parametrize(
+    ("family", "gave", "verdict"),
+    [
+        ("vb2-vmalloc", "EFAULT", Verdict.OK),
+        ("vb2-vmalloc", "ENOMEM", Verdict.WRONG_ERRNO),
+        ("vb2-dma-sg", "ENOMEM", Verdict.OK),
+        ("vb2-dma-sg", "EFAULT", Verdict.WRONG_ERRNO),
+        ("vb2-dma-sg", "accepted", Verdict.OK),
+    ],
+)
+def test_errnos_that_a_condition_expects_are_seen_as_the_driver_tells_them(
+    family: str, gave: str, verdict: Verdict
+) -> None:
+    part = checked("the call", gave, "accepted", "EFAULT", verdict="wrong-errno")
+    assert judged("anonymous", evidence(condition=part), family=family).verdict is verdict
+    refusal = {"errnos": ["EFAULT"], "accept": False, "because": "it is held elsewhere"}
+    part = checked("", "0", "0") | {"answer": refusal}
+    found = None if gave == "accepted" else gave
+    expected = Verdict.WRONGLY_ACCEPTED if found is None else verdict
+    assert judged("anonymous", evidence(found, condition=part), family=family).verdict is expected
+
+
 def test_a_condition_may_make_the_memory_like_another_class() -> None:
     part = checked("", "0", "0") | {"answer": {"like": "userfaultfd-handler"}}
     assert judged("anonymous", evidence("EFAULT", condition=part), "6.1.176").verdict is Verdict.OK
