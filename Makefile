@@ -3,6 +3,7 @@
 
 KERNEL ?= debian:6.12
 ARGS ?=
+ARM ?=
 BIN := .venv/bin
 
 .PHONY: help setup hw test lint unit lab
@@ -12,10 +13,11 @@ help:
 	@echo '                                   (KERNEL=debian:7.3, deb:FILE[,FILE], dir:BUILD-TREE; ARGS="-k hugetlb")'
 	@echo 'make test                          check and test everything, guests of the virtual lab included'
 	@echo 'make lint | unit | lab             the parts of it'
-	@echo 'make setup                         install missing programs, make .venv; nothing when it is done'
+	@echo 'make setup [ARM=1]                 install missing programs, make .venv; nothing when it is done'
+	@echo '                                   (ARM=1: those for virtual boards of ARM too)'
 
 setup:
-	@tools/setup.sh
+	@ARM='$(ARM)' tools/setup.sh
 
 hw: setup
 	@$(BIN)/hil run --kernel '$(KERNEL)' $(ARGS)

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hil.errors import HilError
-from hil.lab import cpio, hosttools, packages, qemu, ram, rootfs
+from hil.lab import cpio, hardware, hosttools, packages, ram, rootfs
 from hil.lab.qemu import Vm
 from hil.lab.virtual import VirtualBoard
 
 HERE = Path(__file__).parent
-_LAB = Path(qemu.__file__).parent / "guest"
+_LAB = Path(hardware.__file__).parent / "guest"
 _ENTER = "exec $b chroot /new /bin/busybox sh /opt/hil/hil/lab/guest/start.sh\n"
 _SUITE = "ready &\n"
 _SECONDS = 400.0
@@ -113,7 +113,7 @@ def measure(
         ram.prepare(memory, virtual.machine, virtual.root)
         boot = virtual.boot._replace(initramfs=initramfs)
         argv = [
-            *qemu.command(virtual.machine, boot, memory, shared=True),
+            *hardware.command(virtual.machine, boot, memory, shared=True),
             "-drive", f"file={tools},if=none,id=tools,format=raw,readonly=on",
             "-device", "virtio-blk-pci,drive=tools",
         ]  # fmt: skip

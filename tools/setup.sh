@@ -22,11 +22,21 @@ needed=(
     "gcc gcc"
     "make make"
 )
+# what virtual boards of ARM need besides: make setup ARM=1
+if [ -n "${ARM:-}" ]; then
+    needed+=(
+        "qemu-system-arm qemu-system-arm"
+        "qemu-system-aarch64 qemu-system-arm"
+        "arm-linux-gnueabihf-gcc gcc-arm-linux-gnueabihf"
+        "aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu"
+        "dtc device-tree-compiler"
+        "fdtoverlay device-tree-compiler"
+    )
+fi
 # what tests of `make test` compile with
 wanted=(
     "/usr/include/stdio.h libc6-dev"
     "/usr/include/linux/videodev2.h linux-libc-dev"
-    "/usr/include/libdrm/exynos_drm.h libdrm-dev"
 )
 
 say() { printf 'setup: %s\n' "$*" >&2; }

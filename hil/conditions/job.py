@@ -11,6 +11,8 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from hil.conditions.base import Condition
+from hil.errors import NotApplicableError
+from hil.pinners.copied import following
 from hil.pinners.v4l2_m2m import M2mPinner, M2mSession
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class SelectionBeyondFrame(_Job):
     classes = ("anonymous-apart",)
 
     def during(self, scene: Scene) -> None:
+        if not following(scene.buffer):
+            raise NotApplicableError("the pin has moved the page: its neighbour belongs to others")
         session = scene.session
         if isinstance(session, M2mSession):
             side = session.side

@@ -115,7 +115,7 @@ def zones() -> list[Zone]:
     global _zones, _cma  # noqa: PLW0603 - read once for the process
     if _zones is None:
         text = Path("/proc/zoneinfo").read_text()
-        _cma = _cma_areas() if parse_cma(text) else []
+        _cma = (_cma_areas() or _told_areas()) if parse_cma(text) else []
         try:
             devices = parse_iomem(Path("/proc/iomem").read_text())
         except OSError:
@@ -153,6 +153,25 @@ def _cma_areas(root: str = "/sys/kernel/debug/cma") -> list[tuple[int, int]]:
         except (OSError, ValueError):
             continue
     return areas
+
+
+def parse_reserved(lines: Iterable[str]) -> list[tuple[int, int]]:
+    """[start, end) frames of each CMA area, by what the kernel says as it boots (mm/cma.c)."""
+    areas: list[tuple[int, int]] = []
+    for line in lines:
+        words = line.partition("cma: Reserved ")[2].split()
+        # "512 MiB at 0x0000000080000000 on node -1"
+        if len(words) > 3 and words[1:3] == ["MiB", "at"]:
+            start = int(words[3], 16) // PAGE
+            areas.append((start, start + (int(words[0]) << 20) // PAGE))
+    return areas
+
+
+def _told_areas() -> list[tuple[int, int]]:
+    """Distributions' kernels have no CONFIG_CMA_DEBUGFS: their log tells, as far as it is kept."""
+    from hil.evidence.log import KernelLog
+
+    return parse_reserved(KernelLog().lines(100_000))
 
 
 def cma_areas() -> list[tuple[int, int]]:

@@ -10,11 +10,10 @@ from typing import Any
 from hil import tables
 from hil.conditions import all_conditions
 from hil.errors import HilError
+from hil.lab.architectures import ARCHITECTURES
 
 ROOT = Path(__file__).resolve().parents[2]
 BOARDS = ROOT / "lab-config" / "boards"
-ARCHITECTURES = ("x86_64",)
-TYPES = ("q35",)
 FILESYSTEMS = ("ext4", "xfs", "btrfs", "swap", "devdax")
 TRANSPORTS = ("", "pci-proxy", "vfio-user", "registers")
 
@@ -83,6 +82,17 @@ class Machine:
     silicon: tuple[Silicon, ...] = ()
     """Device models; a board with a PCI one boots cold, for QEMU does not know its state."""
     command_line: str = ""
+    device_tree: str = ""
+    """An overlay for QEMU's device tree: a source file beside the project's boards, or a path."""
+
+
+@dataclass(frozen=True)
+class RamDisk:
+    """A RAM disk that the guest makes a file system on: where there is no persistent memory."""
+
+    size: str
+    filesystem: str
+    mount: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,7 @@ class Guest:
     """Modules that bring the devices under test; loaded first."""
     modules: tuple[str, ...] = ()
     """Modules that the memory classes need."""
+    ramdisks: tuple[RamDisk, ...] = ()
     build: tuple[str, ...] = ()
     """Drivers that stock kernels lack: recipes of lab-config/drivers, loaded in this order."""
     unmodified: tuple[str, ...] = ()
@@ -189,6 +200,12 @@ def _over(under: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def overlay(machine: Machine) -> Path:
+    """The file that ``device-tree`` names."""
+    name = Path(machine.device_tree)
+    return name if name.is_absolute() else BOARDS / name
+
+
 def _check(board: Board, path: Path) -> None:
     if board.kind not in ("virtual", "local"):
         raise HilError(
@@ -219,13 +236,31 @@ def _check(board: Board, path: Path) -> None:
     sizes = [n.size for n in board.machine.nodes] + [d.size for d in board.machine.dimms]
     for i, size in enumerate(sizes):
         tables.size(size, f"{path}: machine: memory part {i}: size")
+    arch = ARCHITECTURES.get(board.machine.arch)
     for key, found, expected in (
-        ("arch", board.machine.arch, ARCHITECTURES),
-        ("type", board.machine.type, TYPES),
+        ("arch", board.machine.arch, tuple(ARCHITECTURES)),
+        ("type", board.machine.type, arch.machines if arch else ()),
     ):
         if found not in expected:
             raise HilError(
                 f"{path}: machine.{key}: found {found!r}", f"Expected {' or '.join(expected)}."
+            )
+    if board.machine.device_tree and not overlay(board.machine).exists():
+        raise HilError(
+            f"{path}: machine.device-tree: {overlay(board.machine)} does not exist",
+            "It is the source of an overlay (dtc -@ -I dts).",
+        )
+    if board.machine.pmem and board.machine.type != "q35":
+        raise HilError(
+            f"{path}: machine.pmem: only an x86 kernel makes it of RAM (memmap=)",
+            "Use [[guest.ramdisks]].",
+        )
+    for i, disk in enumerate(board.guest.ramdisks):
+        tables.size(disk.size, f"{path}: guest.ramdisks[{i}]: size")
+        if disk.filesystem not in FILESYSTEMS[:4]:
+            raise HilError(
+                f"{path}: guest.ramdisks[{i}]: found filesystem {disk.filesystem!r}",
+                f"Expected one of {', '.join(FILESYSTEMS[:4])}.",
             )
     for name, size in board.guest.firmware.items():
         tables.size(size, f"{path}: guest.firmware: {name}")

@@ -30,6 +30,10 @@ PACKAGES = {
     "make": "make",
     "arm-linux-gnueabihf-gcc": "gcc-arm-linux-gnueabihf",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
+    "qemu-system-arm": "qemu-system-arm",
+    "qemu-system-aarch64": "qemu-system-arm",
+    "dtc": "device-tree-compiler",
+    "fdtoverlay": "device-tree-compiler",
 }
 #: what ``hil run`` needs on a machine where kernel and image come from the archive
 NEEDED = ("qemu-system-x86_64", "mksquashfs", "depmod", "dpkg-deb", "tar", "setpriv", "xz", "zstd")

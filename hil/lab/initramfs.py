@@ -103,12 +103,18 @@ def _tables(board: Board, arguments: Sequence[str]) -> dict[str, str]:
     for i, pmem in enumerate(board.machine.pmem if board.machine else ()):
         options = pmem.options or "defaults"
         mounts.append(f"pmem{i} {pmem.filesystem} {pmem.mount or '-'} {options}\n")
+    # All disks of brd have one size; what is not written takes no memory.
+    disks = [sizes.size(disk.size, "size") >> 10 for disk in board.guest.ramdisks]
+    brd = f"rd_nr={len(disks)} rd_size={max(disks)}" if disks else ""
+    for i, disk in enumerate(board.guest.ramdisks):
+        mounts.append(f"ram{i} {disk.filesystem} {disk.mount or '-'} defaults\n")
+    module_options = {**board.guest.module_options, **({"brd": brd} if brd else {})}
     return {
         "mounts": "".join(mounts),
         "webcams": "".join(f"{webcam.model}\n" for webcam in board.guest.webcams),
         "pytest-arguments": "".join(f"{argument}\n" for argument in arguments),
         "board.toml": board.text,
         "modprobe.conf": "".join(
-            f"options {name} {options}\n" for name, options in board.guest.module_options.items()
+            f"options {name} {value}\n" for name, value in module_options.items()
         ),
     }

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One QEMU process: its command line, its monitor, the port to the guest, and its end."""
+"""One QEMU process: its monitor, the port to the guest, and its end."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import select
 import signal
 import socket
@@ -14,15 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from qemu.qmp import QMPError
 from qemu.qmp.legacy import QEMUMonitorProtocol
 
 from hil.errors import HilError
-from hil.lab import cache, hosttools, ram
-from hil.lab.board import Machine
-from hil.lab.qemu_program import Program
+from hil.lab import cache
 
 CONTROL_PORT = "org.hil.control"
 _MONITOR_SECONDS = 20.0
@@ -31,62 +28,8 @@ _NMI_SECONDS = 2.0
 _END_SECONDS = 5.0
 
 
-class Boot(NamedTuple):
-    """What a guest starts from, whichever way."""
-
-    kernel: Path
-    initramfs: Path
-    image: Path
-    command_line: str
-    accelerator: str
-    program: Program
-
-
 class LostVmError(Exception):
     """The QEMU process is gone, or its monitor does not answer any more."""
-
-
-def nice_path(path: Path) -> str:
-    """A path as QEMU's option parser wants it: a comma is doubled."""
-    return os.fspath(path).replace(",", ",,")
-
-
-def command(machine: Machine, boot: Boot, folder: Path, *, shared: bool) -> list[str]:
-    """QEMU's command line but for the sockets.
-
-    ``folder`` holds the RAM files; ``shared`` makes the guest write to them, else it has a private
-    copy on write.  No network device, no host file system.
-    """
-    processor = machine.cpu_emulated if boot.accelerator.startswith("tcg") else machine.cpu
-    argv = [
-        # QEMU dies with us however we die, so that no guest is ever left behind.
-        str(hosttools.need("setpriv")), "--pdeathsig", "KILL",
-        *boot.program.argv, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-machine", machine.type, "-cpu", processor, "-smp", str(machine.cpus),
-        "-accel", boot.accelerator,
-        "-kernel", str(boot.kernel), "-initrd", str(boot.initramfs), "-append", boot.command_line,
-        "-drive", f"file={nice_path(boot.image)},if=none,id=root,format=raw,readonly=on"
-                  ",file.locking=off",
-        "-device", "virtio-blk-pci,drive=root",
-        "-device", "virtio-serial-pci",
-    ]  # fmt: skip
-    total = sum(part.size for part in ram.parts(machine) if part.id.startswith("node")) >> 20
-    slots = f",slots={len(machine.dimms)},maxmem=64G" if machine.dimms else ""
-    argv += ["-m", f"{total}M{slots}"]
-    for part in ram.parts(machine):
-        share = "on" if shared else "off"
-        where = f"mem-path={nice_path(folder / part.id)},share={share}"
-        argv += ["-object", f"memory-backend-file,id={part.id},size={part.size},{where}"]
-    for i in range(len(machine.nodes)):
-        cpus = f",cpus=0-{machine.cpus - 1}" if i == 0 else ""
-        argv += ["-numa", f"node,nodeid={i},memdev=node{i}{cpus}"]
-    for node in sorted({d.node for d in machine.dimms}):
-        argv += ["-numa", f"node,nodeid={node}"]
-    for i, dimm in enumerate(machine.dimms):
-        argv += ["-device", f"pc-dimm,memdev=dimm{i},node={dimm.node}"]
-    for device in machine.devices:
-        argv += ["-device", device]
-    return argv
 
 
 class Vm:

@@ -13,16 +13,13 @@ from typing import NamedTuple
 
 from hil.errors import HilError
 from hil.lab import hosttools, packages
+from hil.lab.architectures import ARCHITECTURES, own
 from hil.lab.progress import Say, quiet
 
 SOURCES = ("host", "archive")
 SUITE = "trixie-backports"
 """The first suite whose QEMU has vfio-user-pci (10.1 and later)."""
-_EMULATORS = {"x86_64": "qemu-system-x86_64"}
-_PACKAGES = {"x86_64": ("qemu-system-x86",)}
-_DEBIAN = {"x86_64": "amd64"}
-_LOADERS = {"x86_64": "lib64/ld-linux-x86-64.so.2"}
-_LIBRARIES = {"x86_64": "usr/lib/x86_64-linux-gnu"}
+_PACKAGES = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm", "arm": "qemu-system-arm"}
 _DATA = ("usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu")
 
 
@@ -41,22 +38,24 @@ def get(source: str, arch: str = "x86_64", say: Say = quiet) -> Program:
 
 
 def _host(arch: str, _: Say) -> Program:
-    path = hosttools.need(_EMULATORS[arch], "A lab machine runs the suite without: pytest -m hw.")
+    emulator = ARCHITECTURES[arch].emulator
+    path = hosttools.need(emulator, "A lab machine runs the suite without: pytest -m hw.")
     status = path.resolve().stat()
     argv = (str(path),)
     return Program(argv, _version(argv), (status.st_size, status.st_mtime_ns))
 
 
 def _archive(arch: str, say: Say) -> Program:
-    tree = packages.closure(SUITE, _PACKAGES[arch], _DEBIAN[arch], say=say)
+    tree = packages.closure(SUITE, (_PACKAGES[arch],), own().debian, say=say)
     argv = _unpacked(tree.folder, arch)
     return Program(argv, _version(argv), (tree.identity,))
 
 
 def _unpacked(folder: Path, arch: str) -> tuple[str, ...]:
-    libraries = folder / _LIBRARIES[arch]
-    argv = [str(folder / _LOADERS[arch]), "--library-path", str(libraries)]
-    argv += [str(folder / "usr/bin" / _EMULATORS[arch])]
+    here = own()
+    libraries = folder / "usr/lib" / here.triplet
+    argv = [str(folder / here.loader), "--library-path", str(libraries)]
+    argv += [str(folder / "usr/bin" / ARCHITECTURES[arch].emulator)]
     for data in _DATA:
         argv += ["-L", str(folder / data)]
     return tuple(argv)
@@ -64,8 +63,8 @@ def _unpacked(folder: Path, arch: str) -> tuple[str, ...]:
 
 def in_cache(arch: str = "x86_64") -> str:
     """The version of the archive's QEMU that is in the cache; empty when none is."""
-    found = packages.cached(SUITE, _PACKAGES[arch], _DEBIAN[arch])
-    return found.packages.get("qemu-system-x86", "") if found else ""
+    found = packages.cached(SUITE, (_PACKAGES[arch],), own().debian)
+    return found.packages.get(_PACKAGES[arch], "") if found else ""
 
 
 def _version(argv: tuple[str, ...]) -> str:

@@ -8,6 +8,8 @@ on write; the second is what makes restoring a snapshot cost nothing (hil/lab/sn
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +22,14 @@ from hil.lab.rootfs import GuestRoot
 # Where RAM goes on by machine type: on q35 with 2.75 GiB or more, RAM ends at 2 GiB below the PCI
 # hole and the rest is at 4 GiB (QEMU hw/i386/pc_q35.c pc_q35_init).
 _LOW_END = {"q35": 2 << 30}
-_ALL_LOW = {"q35": 0xB000_0000}
+_ALL_LOW = {"q35": 0xB000_0000, "virt": 3 << 30}
+# Where RAM begins (QEMU hw/arm/virt.c: VIRT_MEM).
+_BASE = {"q35": 0, "virt": 1 << 30}
 _HIGH_START = 4 << 30
+
+
+_SHM = Path("/dev/shm")
+_RAM = "hil-ram-"
 
 
 class Part(NamedTuple):
@@ -60,7 +68,8 @@ def regions(machine: Machine) -> list[Region]:
             # A node may go on above the PCI hole.
             below = position < low
             size = min(part.size - offset, low - position) if below else part.size - offset
-            address = position if below else _HIGH_START + position - low
+            base = _BASE[machine.type]
+            address = base + position if below else _HIGH_START + position - low
             found.append(Region(part.id, offset, address, size))
             offset, position = offset + size, position + size
     return found
@@ -174,3 +183,25 @@ def _copy_sparse(source: Path, target: Path, offset: int) -> None:
                 if data != empty[: len(data)]:
                     os.pwrite(writer.fileno(), data, offset + position)
                 position += len(data)
+
+
+def folder() -> Path:
+    """A new folder for the RAM files of a cold guest, with the name of this process in it."""
+    return Path(tempfile.mkdtemp(prefix=f"{_RAM}{os.getpid()}-", dir=_place()))
+
+
+def clean() -> None:
+    """Remove what killed processes left: half-made parts, and the RAM of guests."""
+    for part in ("filesystems", "images", "initramfs", "snapshots"):
+        cache.clear(cache.root() / part)
+    for place in (_SHM, cache.root()):
+        for left in place.glob(f"{_RAM}*"):
+            if not Path("/proc", left.name.removeprefix(_RAM).partition("-")[0]).exists():
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _place() -> Path:
+    """Where the RAM files of a cold guest go: memory if there is room, else the cache."""
+    if _SHM.is_dir() and shutil.disk_usage(_SHM).free > 2 << 30:
+        return _SHM
+    return cache.root()

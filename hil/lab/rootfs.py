@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 from hil.errors import HilError
 from hil.lab import cache, hosttools, packages
+from hil.lab.architectures import ARCHITECTURES
 from hil.lab.board import ROOT
 from hil.rules import toml
 
@@ -42,12 +44,9 @@ _DISTRIBUTIONS = (
 _OURS = ("hil", "fixtures", "conftest.py", "pyproject.toml", "tests/hw", "lab-config")
 # Parts of packages that no guest reads.
 _LEFT_OUT = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info",
-             "usr/share/python3/runtime.d", "usr/lib/x86_64-linux-gnu/gconv")  # fmt: skip
+             "usr/share/python3/runtime.d", "usr/lib/*/gconv")  # fmt: skip
 _KEPT = 4  # images of earlier states of the project
 _IN_USE_SECONDS = 86400  # a run that started with an older image may still need it
-_LOADERS = {"x86_64": "lib64/ld-linux-x86-64.so.2"}
-_TRIPLETS = {"x86_64": "x86_64-linux-gnu"}
-_DEBIAN = {"x86_64": "amd64"}
 
 
 class GuestRoot(NamedTuple):
@@ -73,7 +72,7 @@ class GuestRoot(NamedTuple):
 
 def get(arch: str = "x86_64") -> GuestRoot:
     """The guest image of this project for ``arch``; made when anything that goes in has changed."""
-    closure = packages.closure(SUITE, PACKAGES, _DEBIAN[arch])
+    closure = packages.closure(SUITE, PACKAGES, ARCHITECTURES[arch].debian)
     key = hashlib.sha256(f"{closure.identity} {_project_identity()}".encode()).hexdigest()[:16]
     image = cache.root() / "images" / f"{arch}-{key}.squashfs"
     root = GuestRoot(image, key, closure.folder, closure.identity[:16], arch)
@@ -97,7 +96,8 @@ def _build(root: GuestRoot) -> None:
         # Hard links: the closure is 115 MB, and stays as it is.
         shutil.copytree(root.folder, tree, symlinks=True, copy_function=os.link, dirs_exist_ok=True)
         for left_out in _LEFT_OUT:
-            shutil.rmtree(tree / left_out, ignore_errors=True)
+            for found in tree.glob(left_out):
+                shutil.rmtree(found, ignore_errors=True)
         for place, files in (("opt/site-packages", _site_packages()), ("opt/hil", _own_files())):
             for source, name in files:
                 target = tree / place / name
@@ -108,9 +108,11 @@ def _build(root: GuestRoot) -> None:
         for name in ("proc", "sys", "dev", "run", "tmp", "mnt", "root", "hil", "mod"):
             (tree / name).mkdir(exist_ok=True)
         compileall(root, tree / "opt", "/opt")
-        # ctypes finds libudev through ldconfig's cache.
-        (tree / "etc/ld.so.conf").write_text(f"/usr/lib/{_TRIPLETS[root.arch]}\n")
-        root.run(["ldconfig", "-r", str(tree)])
+        if ARCHITECTURES[root.arch].native:
+            # ctypes finds libraries through ldconfig's cache; elsewhere by their own names.
+            triplet = ARCHITECTURES[root.arch].triplet
+            (tree / "etc/ld.so.conf").write_text(f"/usr/lib/{triplet}\n")
+            root.run(["ldconfig", "-r", str(tree)])
         fresh = image.with_name(f".{image.name}.{os.getpid()}")
         fresh.unlink(missing_ok=True)
         _call([str(hosttools.need("mksquashfs")), str(tree), str(fresh), "-noappend", "-quiet",
@@ -133,16 +135,23 @@ def _compile_closure(root: GuestRoot) -> None:
 
 
 def compileall(root: GuestRoot, folder: Path, shown: str) -> None:
-    """Byte-compile ``folder`` with the guest's Python; ``shown`` is its name in tracebacks.
+    """Byte-compile ``folder`` for the guest's Python; ``shown`` is its name in tracebacks.
 
     The byte code is marked as never to be checked against its source, which saves a stat a module.
     """
-    home = ["-E", "-S", "-c", _COMPILE, str(folder), shown]
-    _run_in(root.folder, root.arch, [str(root.folder / "usr/bin/python3.11"), *home])
+    if ARCHITECTURES[root.arch].native:
+        words = ["-E", "-S", "-c", _OWN_PATH + _COMPILE, str(folder), shown]
+        _run_in(root.folder, root.arch, [str(root.folder / "usr/bin/python3.11"), *words])
+    elif sys.version_info[:2] == (3, 11):
+        # Byte code is the same on every architecture, but only within a version.
+        _call([sys.executable, "-E", "-S", "-c", _COMPILE, str(folder), shown])
 
 
-_COMPILE = """
+_OWN_PATH = """
 import sys; sys.path[:] = [p for p in sys.path if 'lib-dynload' in p or p.endswith('python3.11')]
+"""
+_COMPILE = """
+import sys
 import compileall, py_compile
 mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
 compileall.compile_dir(sys.argv[1], 50, sys.argv[2], quiet=2, invalidation_mode=mode, force=True)
@@ -150,8 +159,14 @@ compileall.compile_dir(sys.argv[1], 50, sys.argv[2], quiet=2, invalidation_mode=
 
 
 def _run_in(folder: Path, arch: str, command: Sequence[str]) -> str:
-    libraries = f"{folder}/lib/{_TRIPLETS[arch]}:{folder}/usr/lib/{_TRIPLETS[arch]}"
-    loader = [str(folder / _LOADERS[arch]), "--library-path", libraries]
+    one = ARCHITECTURES[arch]
+    if not one.native:
+        raise HilError(
+            f"{Path(command[0]).name} is a program for {arch}, which this machine does not run",
+            "Use a RAM disk of the guest in place of persistent memory.",
+        )
+    libraries = f"{folder}/lib/{one.triplet}:{folder}/usr/lib/{one.triplet}"
+    loader = [str(folder / one.loader), "--library-path", libraries]
     return _call([*loader, *command], PYTHONHOME=str(folder / "usr"))
 
 
@@ -196,7 +211,7 @@ def _own_files() -> Iterator[tuple[Path, str]]:
 
 def _project_identity() -> str:
     """Changes with every byte that goes into the image besides the packages."""
-    digest = hashlib.sha256(repr((_DISTRIBUTIONS, _OURS, _LEFT_OUT, _COMPILE)).encode())
+    digest = hashlib.sha256(repr((_DISTRIBUTIONS, _OURS, _LEFT_OUT, _OWN_PATH, _COMPILE)).encode())
     for name in _DISTRIBUTIONS:
         try:
             digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())

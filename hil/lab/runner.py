@@ -16,6 +16,7 @@ from rich.console import Console
 from hil.errors import HilError
 from hil.lab import board as boards
 from hil.lab import cache, kernels
+from hil.lab.architectures import ARCHITECTURES
 from hil.lab.expression import Expression
 from hil.lab.progress import Line
 from hil.lab.supervisor import IncompleteError, Supervisor, select
@@ -72,7 +73,9 @@ def run(
     if board.kind == "local":
         return _run_here(options, own_kernel)
     with Line() as line:
-        kernel = kernels.get(options.kernel, say=line)
+        assert board.machine is not None
+        arch = ARCHITECTURES[board.machine.arch].debian
+        kernel = kernels.get(options.kernel, arch=arch, say=line)
         line(f"preparing {board.name} for {kernel.release}")
         virtual = VirtualBoard(
             board,

@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import struct
-import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,21 +23,23 @@ from hil.lab import (
     doctor,
     drivers,
     emulator,
+    hardware,
     hosttools,
     initramfs,
     kvm,
-    qemu,
     qemu_program,
     ram,
     rootfs,
     silicon,
     snapshot,
 )
+from hil.lab.architectures import ARCHITECTURES
 from hil.lab.board import Board
+from hil.lab.hardware import Boot
 from hil.lab.kernels import Kernel
 from hil.lab.modules import Own, check_own
 from hil.lab.progress import Say, quiet
-from hil.lab.qemu import Boot, LostVmError, Vm, patient_line
+from hil.lab.qemu import LostVmError, Vm, patient_line
 
 BOOT_SECONDS = 120.0
 _PREPARE_SECONDS = 40.0
@@ -49,8 +50,6 @@ _CELLS_A_GUEST = 20
 """With fewer cells each, a second guest costs more than it brings."""
 SNAPSHOT_SIZE = 700_000_000
 """Bytes that a snapshot takes, with some to spare."""
-_SHM = Path("/dev/shm")
-_RAM = "hil-ram-"
 _PLUGINS_LEFT_OUT = (
     "cacheprovider", "debugging", "doctest", "faulthandler", "junitxml", "legacypath", "logging",
     "pastebin", "setuponly", "setupplan", "stepwise", "subtests", "threadexception", "unittest",
@@ -148,6 +147,8 @@ class VirtualBoard:
         ours = [check_own(b.file, kernel) for b in self.built if b.name not in taken]
         self.own: list[Own] = [*ours, *users]
         works, why = kvm.kvm_works()
+        if not ARCHITECTURES[self.machine.arch].native:
+            works, why = False, f"this machine runs no {self.machine.arch}"
         self.accelerator = "kvm" if works else "tcg,thread=multi"
         self.acceleration = "KVM" if works else f"TCG, as KVM does not serve: {why}"
         self.emulated = not works
@@ -166,6 +167,7 @@ class VirtualBoard:
             command_line=self._command_line(),
             accelerator=self.accelerator,
             program=program,
+            device_tree=self._device_tree(program),
         )
         self.key = snapshot.key(
             {
@@ -175,6 +177,7 @@ class VirtualBoard:
                 "machine": repr(self.machine),
                 "command line": self.boot.command_line,
                 "qemu": [self.qemu, *program.identity],
+                "device tree": self.boot.device_tree,
                 "accelerator": self.accelerator,
                 "processor": kvm.processor(),
             }
@@ -185,9 +188,9 @@ class VirtualBoard:
 
         HilError when it does not come up; its console is in the message.
         """
-        _clean()
+        ram.clean()
         if self.cold:
-            guest = self._boot(console, _ram_folder())
+            guest = self._boot(console, ram.folder())
             try:
                 self._prepare(guest.vm)
             except LostVmError as error:
@@ -249,7 +252,7 @@ class VirtualBoard:
         try:
             with cache.full_disk_is_an_error(folder, "the guest's memory"):
                 ram.prepare(folder, self.machine, self.root)
-            argv = qemu.command(self.machine, self.boot, folder, shared=True)
+            argv = hardware.command(self.machine, self.boot, folder, shared=True)
             if self.transports:
                 models = silicon.Models(self.machine, self.transports, folder, console)
             vm = _launch(argv, console, models)
@@ -291,12 +294,12 @@ class VirtualBoard:
         try:
             if self.transports:
                 # Models reach the RAM through files: this guest gets its own, and shares them.
-                folder = _ram_folder()
+                folder = ram.folder()
                 with cache.full_disk_is_an_error(folder, "the guest's memory"):
                     ram.copy(found.folder, folder, self.machine)
                 models = silicon.Models(self.machine, self.transports, folder, console)
             place, shared = folder or found.folder, folder is not None
-            argv = qemu.command(self.machine, self.boot, place, shared=shared)
+            argv = hardware.command(self.machine, self.boot, place, shared=shared)
             vm = _launch(argv, console, models, incoming=True)
             snapshot.restore(vm, found)
         except BaseException:
@@ -315,8 +318,14 @@ class VirtualBoard:
         memory = doctor.available_memory() // _GUEST_MEMORY
         return max(1, min(cores, memory, cells // _CELLS_A_GUEST))
 
+    def _device_tree(self, program: qemu_program.Program) -> Path | None:
+        if not self.machine.device_tree:
+            return None
+        return hardware.device_tree(self.machine, program, self.accelerator)
+
     def _command_line(self) -> str:
-        own = "console=ttyS0 panic=-1 oops=panic softlockup_panic=1"
+        console = ARCHITECTURES[self.machine.arch].console
+        own = f"console={console} panic=-1 oops=panic softlockup_panic=1"
         return f"{own} {self.machine.command_line} {ram.command_line(self.machine)}"
 
 
@@ -375,25 +384,3 @@ def bootable(kernel: Kernel) -> Path:
         fresh.write_bytes(elf)
         fresh.rename(target)
     return target
-
-
-def _ram_folder() -> Path:
-    """A new folder for the RAM files of a cold guest, with the name of this process in it."""
-    return Path(tempfile.mkdtemp(prefix=f"{_RAM}{os.getpid()}-", dir=_ram_place()))
-
-
-def _clean() -> None:
-    """Remove what killed processes left: half-made parts, and the RAM of guests."""
-    for part in ("filesystems", "images", "initramfs", "snapshots"):
-        cache.clear(cache.root() / part)
-    for place in (_SHM, cache.root()):
-        for folder in place.glob(f"{_RAM}*"):
-            if not Path("/proc", folder.name.removeprefix(_RAM).partition("-")[0]).exists():
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _ram_place() -> Path:
-    """Where the RAM files of a cold guest go: memory if there is room, else the cache."""
-    if _SHM.is_dir() and shutil.disk_usage(_SHM).free > 2 << 30:
-        return _SHM
-    return cache.root()

@@ -34,8 +34,10 @@ def anonymous_apart(bench: Bench, length: int, direction: Direction) -> Buffer:
     pages = length // PAGE
     area, _ = single_pages(_AREA)
     ctypes.memset(area, STRANGER, _AREA)
-    owner = {frame: area + i * PAGE for i, frame in enumerate(frames.frames(area, _AREA))
-             if frame is not None}  # fmt: skip
+    words = frames.entries(area, _AREA)
+    # What a long-term pin would move elsewhere first is of no use here.
+    owner = {word & frames.FRAME_MASK: area + i * PAGE for i, word in enumerate(words)
+             if word & frames.PRESENT and not frames.unsuitable([word])}  # fmt: skip
     behind = min(pages, _MOST)
     chosen = _choose(sorted(owner), pages, behind)
     if chosen is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""hugetlb memory: 2 MiB and 1 GiB pages from the machine's pools."""
+"""hugetlb memory: pages from the machine's pools, 2 MiB and 1 GiB, on arm64 64 KiB and 32 MiB."""
 
 from __future__ import annotations
 
@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from hil.memory.bench import Bench
 
 
+# Runs of 16 contiguous entries, of pages and of 2 MiB blocks (arch/arm64/mm/hugetlbpage.c).
+_64K, _32M = 64 * mm.KIB, 32 * mm.MIB
+
+
 def _name(size: int) -> str:
-    return "1 GiB" if size == mm.GIB else "2 MiB"
+    for unit, name in ((mm.GIB, "GiB"), (mm.MIB, "MiB")):
+        if size >= unit:
+            return f"{size // unit} {name}"
+    return f"{size >> 10} KiB"
 
 
 def need(bench: Bench, size: int, count: int, node: int | None = None) -> None:
@@ -27,12 +34,13 @@ def need(bench: Bench, size: int, count: int, node: int | None = None) -> None:
     if pool is None:
         raise NotApplicableError(
             f"this machine has no huge pages of {_name(size)}: needs CONFIG_HUGETLBFS"
+            + (" on arm64" if size in (_64K, _32M) else "")
             + (" and a CPU with pdpe1gb" if size == mm.GIB and mm.machine() == "x86_64" else "")
         )
     if pool.available < count:
         raise NotApplicableError(
             f"needs {count} free huge pages of {_name(size)}, the pool has {pool.available}: boot "
-            f"with hugepagesz={'1G' if size == mm.GIB else '2M'} hugepages={count} or write to "
+            f"with hugepagesz={_name(size).replace(' ', '')[:-2]} hugepages={count} or write to "
             f"{hugepages.folder(size, node)}/nr_hugepages"
         )
 
@@ -71,15 +79,17 @@ def prove(address: int, length: int, size: int) -> dict[str, object]:
     return {**found, "KernelPageSize": size}
 
 
-def touched(bench: Bench, length: int, flags: int, *, memfd: bool = False) -> Buffer:
-    """2 MiB pages, written to and proven.
+def touched(
+    bench: Bench, length: int, flags: int, *, size: int = HUGE, memfd: bool = False
+) -> Buffer:
+    """Pages of ``size`` bytes, written to and proven.
 
     The zone is a fact because 6.1 refuses a hugetlb page in ZONE_MOVABLE with ENOMEM and a warning
     (mm/hugetlb.c follow_hugetlb_page).
     """
-    buffer = mapped(bench, length, flags, memfd=memfd)
+    buffer = mapped(bench, length, flags, size=size, memfd=memfd)
     fill(buffer.address, length)
-    buffer.proof = prove(buffer.address, buffer.length, HUGE)
+    buffer.proof = prove(buffer.address, buffer.length, size)
     buffer.facts["zone"] = proof.zone_name(buffer.address)
     return buffer
 
@@ -132,6 +142,16 @@ def hugetlb_2m_readonly(bench: Bench, length: int, direction: Direction) -> Buff
     buffer.proof["Perms"] = proof.smaps(buffer.address)["Perms"]
     proof.must(buffer.proof["Perms"] == "r--p", "a read-only mapping", buffer.proof["Perms"])
     return buffer
+
+
+@memory_class("hugetlb-64k-private", "a private mapping of 64 KiB hugetlb pages (arm64)")
+def hugetlb_64k_private(bench: Bench, length: int, direction: Direction) -> Buffer:
+    return touched(bench, length, mm.MAP_PRIVATE, size=_64K)
+
+
+@memory_class("hugetlb-32m-private", "a private mapping of 32 MiB hugetlb pages (arm64)", slow=True)
+def hugetlb_32m_private(bench: Bench, length: int, direction: Direction) -> Buffer:
+    return touched(bench, length, mm.MAP_PRIVATE, size=_32M)
 
 
 # Slow: a page of 1 GiB is cleared each time.

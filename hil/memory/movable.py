@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Pages that lie in ZONE_MOVABLE: a long-term pin has to bring them elsewhere first."""
+"""Pages in ZONE_MOVABLE or in CMA: a long-term pin has to bring them elsewhere first."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from hil.errors import NotApplicableError
+from hil.evidence import frames
 from hil.memory import anonymous, hugetlb, proof, shmem, thp
 from hil.memory.base import HUGE, PAGE, Buffer, fill, memory_class, round_up
+from hil.system import numa
 from hil.system.numa import preferring
 from hil.uapi import mm
 
@@ -71,3 +73,35 @@ def hugetlb_2m_movable(bench: Bench, length: int, direction: Direction) -> Buffe
         fill(buffer.address, length)
     buffer.proof = hugetlb.prove(buffer.address, buffer.length, HUGE)
     return _prove(buffer, node)
+
+
+_STEP = 16 * mm.MIB
+_LEAVE = 256 * mm.MIB
+"""Memory that is left to the rest of the machine."""
+
+
+@memory_class("thp-cma", "part of a transparent huge page that lies in a CMA area", slow=True)
+def thp_cma(bench: Bench, length: int, direction: Direction) -> Buffer:
+    """The kernel gives movable memory out of CMA when that is half of what is free (rmqueue)."""
+    areas = frames.cma_areas()
+    if not areas:
+        raise NotApplicableError("no CMA area: boot with cma=512M (CONFIG_CMA, CONFIG_DMA_CMA)")
+    taken: list[Buffer] = []
+    try:
+        while numa.available() > _LEAVE:
+            taken.append(thp.huge_pages(bench, _STEP // HUGE))
+            for start in range(taken[-1].address, taken[-1].address + _STEP, HUGE):
+                first = frames.frames(start, PAGE)[0]
+                if first is not None and any(a <= first and first + 512 <= b for a, b in areas):
+                    return _part_in_cma(taken.pop(), start, round_up(length, PAGE))
+    finally:
+        for buffer in taken:
+            buffer.close()
+    raise NotApplicableError("the kernel gave no huge page of its CMA areas: cma= more of the RAM")
+
+
+def _part_in_cma(whole: Buffer, start: int, length: int) -> Buffer:
+    fill(start, length)
+    whole.address, whole.length = start, min(length, HUGE)
+    whole.proof["pages_in_cma"] = frames.unsuitable(frames.entries(start, whole.length))
+    return whole

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from hil.evidence import frames
 from hil.pinners.base import Transfer
 from hil.uapi import access, mm
 
@@ -53,6 +54,20 @@ def copied(
     if strangers != after:
         how += "; frames behind the buffer's first, which are not its own, were written"
     return Transfer(sent + strangers, arrived + after, how, before + strangers)
+
+
+def following(buffer: Buffer) -> int:
+    """How many of a buffer's ``neighbours`` still are: the pin may have moved the first page."""
+    (first,) = frames.frames(buffer.address, 1)
+    if first is None:
+        return 0
+    count = 0
+    while (
+        count < len(buffer.neighbours)
+        and frames.frames(buffer.neighbours[count], 1)[0] == first + count + 1
+    ):
+        count += 1
+    return count
 
 
 def _strangers(buffer: Buffer) -> bytes:

@@ -26,7 +26,7 @@ from hil.cells import Direction
 from hil.errors import HilError
 from hil.evidence import frames
 from hil.pinners.base import Node, Pinner, PinResult, Session, Survey, Transfer, selected
-from hil.pinners.copied import copied
+from hil.pinners.copied import copied, following
 from hil.uapi import drm, mm
 from hil.uapi import exynos_drm as uapi
 
@@ -168,7 +168,8 @@ def _reach(buffer: Buffer) -> int:
     run = 1
     while run < len(found) and found[run] == found[0] + run:
         run += 1
-    run += len(buffer.neighbours)
+    if run == 1:
+        run += following(buffer)
     return min(buffer.length, run * mm.PAGE - buffer.address % mm.PAGE)
 
 

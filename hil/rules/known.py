@@ -20,7 +20,7 @@ FILE = Path(__file__).with_name("known.toml")
 
 _KEYS = ("id", "cells", "since", "verdict", "because", "source", "reference")
 _OPTIONAL = ("family", "driver", "until", "when", "always", "once")
-_WHEN_KEYS = ("zone", "log", "said")
+_WHEN_KEYS = ("zone", "log", "said", "fact")
 
 
 class Known(NamedTuple):
@@ -39,6 +39,8 @@ class Known(NamedTuple):
     """When set: each of the kernel's warnings has this text (for the verdict kernel-warning)."""
     said: str
     """When set: some line of the kernel's log during the cell has this text."""
+    fact: str
+    """When set: this fact of the buffer is true."""
     once: bool
     """A warning that comes once a boot and leaves the machine as it was: the next cell may run."""
     always: bool
@@ -58,6 +60,9 @@ class Known(NamedTuple):
     def met(self, evidence: Mapping[str, Any]) -> bool:
         """Does the evidence meet the conditions that do not hang on the verdict?"""
         if self.said and not any(self.said in str(line) for line in evidence.get("log") or ()):
+            return False
+        facts = (evidence.get("buffer") or {}).get("facts") or {}
+        if self.fact and not facts.get(self.fact):
             return False
         return not self.zone or self.zone in zone_names(evidence)
 
@@ -105,6 +110,7 @@ def _known(path: Path, number: int, row: Any) -> Known:
         toml.text(path, where, when, "zone"),
         toml.text(path, where, when, "log"),
         toml.text(path, where, when, "said"),
+        toml.text(path, where, when, "fact"),
         bool(row.get("once", False)),
         bool(row.get("always", False)),
         toml.text(path, where, row, "because"),

@@ -17,6 +17,7 @@ from hil.errors import NotApplicableError
 from hil.evidence import counters, data, frames
 from hil.evidence.counters import Pins
 from hil.runs import child
+from hil.uapi import mm
 
 if TYPE_CHECKING:
     from hil.cells import Cell
@@ -30,6 +31,9 @@ Evidence = dict[str, Any]
 
 STAGES = ("open", "make", "before", "pin", "during", "hold", "release", "after", "done")
 OPEN, MAKE, BEFORE, PIN, DURING, HOLD, RELEASE, AFTER, DONE = range(len(STAGES))
+
+
+_NARROW: dict[str, object] = {"narrow": True} if mm.WORD_BITS == 32 else {}
 
 
 class Act(NamedTuple):
@@ -189,7 +193,7 @@ def _before(pinner: Pinner, session: Session, buffer: Buffer, before: Pins) -> E
             "pages": buffer.pages,
             "companion_pages": 0,
             "proof": buffer.proof,
-            "facts": {**buffer.facts, **pinner.facts(buffer)},
+            "facts": {**_NARROW, **buffer.facts, **pinner.facts(buffer)},
         },
         "pins": {"before": Pins(0, 0).as_dict()},
         "frames": {"before": frames.describe(buffer.address, buffer.length)},

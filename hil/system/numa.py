@@ -5,10 +5,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from hil.uapi import mm
 
 _preferred: int | None = None
+
+
+def available() -> int:
+    """Bytes that this machine could still give, by its own estimate (MemAvailable)."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return 0
 
 
 def prefer(node: int | None) -> None:

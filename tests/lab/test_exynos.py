@@ -9,8 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from exynos_parts import compare
 
-from hil.lab import board
+from hil.lab import board, kernels
+from hil.lab.drivers import sources
+from hil.lab.progress import quiet
 from tests.lab.driving import Run, finished
 
 EXYNOS, S5P = "exynos-g2d-renderd128", "v4l2-s5p-g2d-video0"
@@ -48,6 +51,13 @@ def test_the_drivers_pin_and_their_defects_are_found(tmp_path: Path) -> None:
     assert "u32 data[]" in told["exynosdrm"][0]
     assert told["v4l2_mem2mem"] == []
     assert "corrected: struct g2d_cmdlist" in " ".join(output.split())
+
+
+def test_the_uapi_is_that_of_the_kernels_headers(tmp_path: Path) -> None:
+    kernel = kernels.get("debian:6.12")
+    headers = sources.headers(kernel, quiet)
+    (common,) = headers.parent.glob("*-common")
+    compare(common / "include/uapi/drm/exynos_drm.h", tmp_path)
 
 
 @pytest.mark.parametrize("pinner", [EXYNOS, S5P])

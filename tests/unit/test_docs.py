@@ -132,9 +132,11 @@ def test_options_named_in_text_are_there() -> None:
 
 
 def test_what_is_slow_is_what_the_readme_says() -> None:
-    assert "slow cells (non-video queues, 1 GiB pages)" in flat("README.md")
+    told = "slow cells (non-video queues, pages of 32 MiB and more, huge pages in CMA)"
+    assert told in flat("README.md")
     slow = {name for name, made in base.all_classes().items() if made.slow}
-    assert slow == {name for name in base.all_classes() if name.startswith("hugetlb-1g-")}
+    gigantic = {name for name in base.all_classes() if name.startswith("hugetlb-1g-")}
+    assert slow == gigantic | {"hugetlb-32m-private", "thp-cma"}
     assert [kind.slow for kind in v4l2_discovery.KINDS] == [False, False, True, True, True, True]
 
 

@@ -78,6 +78,7 @@ _TITLES: dict[str, type] = {
     "machine.silicon": board.Silicon,
     "guest": board.Guest,
     "guest.webcams": board.Webcam,
+    "guest.ramdisks": board.RamDisk,
     "suite": board.Suite,
 }
 

@@ -360,3 +360,14 @@ def test_entries_are_an_array_of_words() -> None:
     words = frames.entries(memory.address, memory.length)
     assert isinstance(words, array)
     assert all(word & PRESENT for word in words)
+
+
+def test_cma_areas_are_read_off_the_kernels_log() -> None:
+    lines = [
+        "[    0.000000] cma: Reserved 64 MiB at 0x0000000078000000 on node -1",
+        "[    0.000000] cma: Reserved 64 MiB at 0x78000000",
+        "[    0.1] cma: Failed to reserve 8 MiB",
+    ]
+    pages = 64 * 1024 * 1024 // frames.PAGE
+    start = 0x78000000 // frames.PAGE
+    assert frames.parse_reserved(lines) == [(start, start + pages)] * 2

@@ -17,6 +17,7 @@ from hil.cells import Direction
 from hil.memory.base import Buffer
 from hil.pinners import exynos_g2d
 from hil.pinners.base import Node
+from hil.pinners.copied import following
 from hil.pinners.exynos_g2d import ExynosG2dPinner, ExynosG2dSession
 from hil.uapi import access, mm
 from hil.uapi import exynos_drm as uapi
@@ -138,10 +139,16 @@ def test_frames_that_are_known_to_be_ours_may_be_reached(
     memory: mmap.mmap, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = buffer(memory)
-    monkeypatch.setattr(exynos_g2d.frames, "frames", lambda *_: [5, 9, 8, 7])
+    there = {found.address: [5, 9, 8, 7], 1: [6], 2: [7], 3: [8], 4: [9]}
+    monkeypatch.setattr(
+        exynos_g2d.frames, "frames", lambda address, length: there[address][: -(-length // mm.PAGE)]
+    )
     assert exynos_g2d._reach(found) == mm.PAGE
     found.neighbours = (1, 2, 3, 4)
     assert exynos_g2d._reach(found) == exynos_g2d.LENGTH
+    assert following(found) == 4
+    there[2] = [70]  # moved by the pin, or never a neighbour
+    assert following(found) == 1
     monkeypatch.setattr(exynos_g2d.frames, "frames", lambda *_: [None])
     assert exynos_g2d._reach(Buffer(1, 1)) == 0
 

@@ -28,7 +28,8 @@ LENGTH = 113 * PAGE - 16
 _NAMES = """
 anonymous anonymous-untouched anonymous-zero-page anonymous-large-folio anonymous-unaligned
 anonymous-apart thp thp-part thp-two hugetlb-2m-private hugetlb-2m-shared hugetlb-2m-memfd
-hugetlb-2m-untouched hugetlb-2m-readonly hugetlb-1g-private hugetlb-1g-shared hugetlb-1g-memfd
+hugetlb-2m-untouched hugetlb-2m-readonly hugetlb-64k-private hugetlb-32m-private
+hugetlb-1g-private hugetlb-1g-shared hugetlb-1g-memfd
 shared-anonymous shared-anonymous-thp memfd memfd-large-folio memfd-thp tmpfs tmpfs-thp sysv
 memfd-future-write-seal memfd-readonly-shared memfd-write-sealed-shared memfd-sealed-private
 memfd-secret ext4-private-untouched ext4-private-cowed ext4-shared ext4-private-readonly
@@ -43,8 +44,9 @@ fsdax-xfs-shared-pmd device-dax pci-bar v4l2-mmap-buffer udmabuf drm-dumb-buffer
 readonly-shared prot-none prot-none-shared prot-none-middle unmapped-first unmapped-middle
 unmapped-last memfd-beyond-eof ext4-beyond-eof ext4-private-beyond-eof userfaultfd-handler
 userfaultfd-user-mode-only userfaultfd-sigbus anonymous-movable memfd-movable thp-movable
-hugetlb-2m-movable ksm swapped-out cow-shared-with-child over-memlock guard-pages below-stack
-kernel-address address-wrap null-pointer zero-length remapped-same-address resized-same-address
+hugetlb-2m-movable thp-cma ksm swapped-out cow-shared-with-child over-memlock guard-pages
+below-stack kernel-address address-wrap null-pointer zero-length remapped-same-address
+resized-same-address
 """
 NAMES = _NAMES.split()
 

@@ -53,6 +53,7 @@ CLASSES = [
     *words("hugetlb-2m-movable ksm swapped-out cow-shared-with-child over-memlock guard-pages"),
     *words("below-stack kernel-address address-wrap null-pointer zero-length"),
     *words("remapped-same-address resized-same-address anonymous-apart"),
+    *words("hugetlb-64k-private hugetlb-32m-private thp-cma"),
 ]
 
 POINTS = [

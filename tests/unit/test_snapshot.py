@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.lab import cache, snapshot, virtual
+from hil.lab import cache, ram, snapshot
 
 SAID = {"cells": ["a/b/capture/steady"], "slow": [], "suite": {}}
 PARTS = {"kernel": "1", "image": "2", "qemu": ["7.2", [1, 2]]}
@@ -78,7 +78,7 @@ def test_a_half_made_snapshot_is_not_used_and_goes_with_its_maker() -> None:
         folder.mkdir(exist_ok=True)
         FakeVm(folder).qmp("migrate")
     assert snapshot.find("one") is None
-    virtual._clean()
+    ram.clean()
     assert mine.exists()
     assert not theirs.exists()
 
@@ -96,15 +96,15 @@ def test_the_oldest_go_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_ram_of_killed_supervisors_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(virtual, "_SHM", tmp_path)
+    monkeypatch.setattr(ram, "_SHM", tmp_path)
     ended = subprocess.Popen(["true"])
     ended.wait()
-    mine = virtual._ram_folder()
+    mine = ram.folder()
     stale = tmp_path / f"hil-ram-{ended.pid}-abc"
     other = tmp_path / "hil-ramp"
     for folder in (stale, other):
         folder.mkdir()
         (folder / "node0").write_bytes(b"")
-    virtual._clean()
+    ram.clean()
     assert mine.exists() and other.exists()
     assert not stale.exists()

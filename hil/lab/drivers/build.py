@@ -114,7 +114,7 @@ def _build(job: _Job, stage: Path, say: Say) -> None:
         _prelude(recipe, kernel.arch, [c.prelude for c in corrections], work / recipe.name)
         options |= recipe.options(kernel.arch)
         told[recipe.name] = {
-            "source": tree.name if recipe.sources else "this project",
+            "source": tree.name + _without(kernel.arch) if recipe.sources else "this project",
             "corrections": [c.what for c in corrections],
         }
     (work / "Kbuild").write_text("".join(f"obj-m += {r.name}/\n" for r in recipes))
@@ -148,6 +148,22 @@ def _build(job: _Job, stage: Path, say: Say) -> None:
     cache.write_json(stage / "built.json", told)
 
 
+# The kbuild packages of 64-bit machines have a modpost for 32-bit modules, but one that takes their
+# device tables for 64-bit ones (scripts/mod/file2alias.c) and gives up.  Without the table a module
+# has no aliases, which only udev would read.
+_NO_ALIASES = """\
+#ifndef __ASSEMBLY__
+#include <linux/module.h>
+#undef MODULE_DEVICE_TABLE
+#define MODULE_DEVICE_TABLE(type, name)
+#endif"""
+
+
+def _without(arch: str) -> str:
+    """What the modules of an architecture lack, for the results."""
+    return ", without module aliases" if arch == "armhf" else ""
+
+
 def _why(output: str) -> str:
     """The compiler's first error, else the last lines."""
     lines = output.splitlines()
@@ -177,6 +193,8 @@ def _prelude(recipe: Recipe, arch: str, preludes: Sequence[str], folder: Path) -
         lines += [f"#undef CONFIG_{name}", f"#undef CONFIG_{name}_MODULE"]
         if value != "n":
             lines.append(f"#define CONFIG_{name}{'_MODULE' if value == 'm' else ''} 1")
+    if _without(arch):
+        lines.append(_NO_ALIASES)
     header = folder / "hil-prelude.h"
     header.write_text("\n".join([*lines, *preludes, ""]))
     with (folder / "Makefile").open("a") as file:

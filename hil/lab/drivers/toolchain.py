@@ -10,17 +10,13 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from hil.errors import HilError
 from hil.lab import hosttools, packages
+from hil.lab.architectures import ARCHITECTURES, own
 from hil.lab.kernels import Kernel
 from hil.lab.progress import Say
 
-_PREFIXES = {"amd64": "x86_64-linux-gnu-", "arm64": "aarch64-linux-gnu-",
-             "armhf": "arm-linux-gnueabihf-"}  # fmt: skip
+_PREFIXES = {one.debian: f"{one.triplet}-" for one in ARCHITECTURES.values()}
 _ARCH = {"amd64": "x86", "arm64": "arm64", "armhf": "arm"}
-_HOSTS = {"x86_64": "amd64", "aarch64": "arm64"}
-_LOADERS = {"amd64": "lib64/ld-linux-x86-64.so.2", "arm64": "lib/ld-linux-aarch64.so.1"}
-_TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 # What kbuild's programs of a newer Debian need, and the suite that has it.
 _LIBRARIES = ("libc6", "libelf1t64", "zlib1g", "libzstd1", "libssl3t64")
 _SUITE = "trixie"
@@ -38,10 +34,7 @@ class Compiler(NamedTuple):
 
 def host_arch() -> str:
     """Debian's name of this machine's architecture."""
-    machine = os.uname().machine
-    if machine not in _HOSTS:
-        raise HilError(f"drivers cannot be built on {machine}", "Build on x86-64 or arm64.")
-    return _HOSTS[machine]
+    return own().debian
 
 
 def find(kernel: Kernel) -> Compiler:
@@ -78,12 +71,10 @@ def make_runnable(stage: Path, place: Path, say: Say) -> None:
     foreign = [path for path in programs if not _runs(path)]
     if not foreign:
         return
-    arch = host_arch()
-    closure = packages.closure(_SUITE, _LIBRARIES, arch, say=say)
-    loader = closure.folder / _LOADERS[arch]
-    libraries = ":".join(
-        str(closure.folder / part / _TRIPLETS[arch]) for part in ("usr/lib", "lib")
-    )
+    host = own()
+    closure = packages.closure(_SUITE, _LIBRARIES, host.debian, say=say)
+    loader = closure.folder / host.loader
+    libraries = ":".join(str(closure.folder / part / host.triplet) for part in ("usr/lib", "lib"))
     for path in foreign:
         real = path.with_name(f"{path.name}.real")
         path.rename(real)

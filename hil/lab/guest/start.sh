@@ -63,6 +63,15 @@ ready() { # drivers, file systems and swap; the suite waits for the files driver
 	# shellcheck disable=SC2046
 	$b modprobe -a $($b cat /hil/modules) || echo "hil: not every module could be loaded"
 	while read -r device filesystem where options; do
+		case $device in # empty so far
+		ram*)
+			case $filesystem in
+			swap) mkswap "/dev/$device" >/dev/null ;;
+			ext4) mkfs.ext4 -q -F -b 4096 "/dev/$device" ;;
+			*) "mkfs.$filesystem" -q -f "/dev/$device" ;;
+			esac || echo "hil: no $filesystem could be made on $device"
+			;;
+		esac
 		case $filesystem in
 		swap) $b swapon "/dev/$device" || echo "hil: swapon $device failed" ;;
 		devdax) devdax "$device" || echo "hil: device-dax on $device failed" ;;
