@@ -17,6 +17,7 @@ from hil.evidence import frames
 from hil.memory import proof
 from hil.memory.base import PAGE, place
 from hil.system import release
+from hil.system.numa import prefer
 from hil.system.switches import switched, value
 from hil.uapi import access, mm
 
@@ -118,6 +119,7 @@ class NumaBalancing(Condition):
     _folder = "/sys/kernel/debug/sched/numa_balancing"
 
     def before(self, scene: Scene) -> None:
+        prefer(None)  # mm/mempolicy.c vma_policy_mof: with a policy of its own none is scanned
         node = other_node(scene)
         mm.move_pages(addresses(scene), node)
         scene.facts["node"] = node
@@ -135,7 +137,7 @@ class NumaBalancing(Condition):
         with switched(scene.bench.guard, wanted):
             # kernel/sched/fair.c init_numa_balancing: a new process is first scanned after the
             # delay that held when it was forked, a second, of its own CPU time.
-            until, scanned = time.monotonic() + 4.0, 0.0
+            until, scanned = time.monotonic() + 7.0, 0.0
             while time.monotonic() < until:
                 for _ in range(50):
                     scene.buffer.read(min(scene.buffer.length, 64 * mm.KIB))

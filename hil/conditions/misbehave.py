@@ -90,10 +90,12 @@ class Freeze(_OnDemand):
     summary = "no other process gets a CPU any more: the machine answers nobody"
 
     def during(self, scene: Scene) -> None:
-        for file in Path("/sys/kernel/debug/sched/fair_server").glob("cpu*/runtime"):
-            file.write_text("0")
-        Path("/proc/sys/kernel/sched_rt_runtime_us").write_text("-1")
         first, *others = sorted(os.sched_getaffinity(0))
+        for cpu in (first, *others):  # a CPU that is offline gives EBUSY
+            file = Path(f"/sys/kernel/debug/sched/fair_server/cpu{cpu}/runtime")
+            if file.exists():
+                file.write_text("0")
+        Path("/proc/sys/kernel/sched_rt_runtime_us").write_text("-1")
         for cpu in others:
             if os.fork() == 0:
                 _spin_real_time(cpu)

@@ -29,6 +29,9 @@ buffer's first and last page that are not its own stay as they are. What differs
 said below: "lost" means that the process has given its pages up, and that the device must go on
 with the old ones.
 
+What the memory is before the pin is mostly a memory class: `swapped-out`, `ksm`,
+`anonymous-movable`, `userfaultfd-handler` and others, all of them under `steady`.
+
 *Slow* conditions are left out of a short run. *Destructive* ones run on virtual boards, elsewhere
 with `--destructive`. `--seed N` gives the races other random numbers; the seed is in the evidence.
 """

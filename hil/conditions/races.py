@@ -64,9 +64,11 @@ class _Race(Condition):
             session.renew()
             self.mend(scene)
         scene.facts |= {"seed": scene.bench.seed, "answers": dict(answers)}
-        scene.check("pins that a turn left behind", left, 0, verdict="leak")
+        seed = f"--seed {scene.bench.seed}"
+        scene.check(f"pins that a turn left behind ({seed})", left, 0, verdict="leak")
         for answer in answers:
-            scene.check("the call", answer, "accepted", *self.allowed, verdict="wrong-errno")
+            what = f"the call ({seed})"
+            scene.check(what, answer, "accepted", *self.allowed, verdict="wrong-errno")
         return session.pin(scene.buffer)
 
     def _after(self, scene: Scene, seconds: float) -> None:
