@@ -92,7 +92,9 @@ def main() -> int:
         print(f"{cell}: {', '.join(answers)}")
     print(f"{found.cells} cells, {found.runs} runs, {len(found.flaky)} differ; run folders: {root}")
     if options.write:
-        told = line(found, kernel, shlex.join(["hil", "run", *options.arguments]), time.strftime("%F"))
+        told = line(
+            found, kernel, shlex.join(["hil", "run", *options.arguments]), time.strftime("%F")
+        )
         PAGE.write_text(f"{PAGE.read_text().rstrip()}\n{told}\n")
     return 1 if found.flaky else 0
 
