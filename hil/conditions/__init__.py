@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from hil.conditions.base import Condition, Scene
+from hil.conditions.capture import CAPTURE
 from hil.conditions.ends import ENDS
 from hil.conditions.files import FILES
 from hil.conditions.forks import FORKS
+from hil.conditions.hotplug import HOTPLUG
 from hil.conditions.huge import HUGE_PAGES
 from hil.conditions.job import JOBS
 from hil.conditions.mapping import MAPPING
@@ -16,6 +18,7 @@ from hil.conditions.pressure import PRESSURE
 from hil.conditions.races import RACES
 from hil.conditions.reclaim import RECLAIM
 from hil.conditions.steady import Steady
+from hil.conditions.streaming import STREAMING
 from hil.conditions.userfault import USERFAULT
 
 __all__ = ["Condition", "Scene", "all_conditions"]
@@ -32,6 +35,9 @@ FAMILIES: tuple[tuple[str, tuple[type[Condition], ...]], ...] = (
     ("userfaultfd", USERFAULT),
     ("End of life", ENDS),
     ("Races", RACES),
+    ("Streaming, with devices whose pictures are known", STREAMING),
+    ("The device or its driver goes away", HOTPLUG),
+    ("Capture devices", CAPTURE),
     ("Jobs of memory-to-memory devices", JOBS),
     ("Misbehaviour, to test the lab itself", MISBEHAVING),
 )

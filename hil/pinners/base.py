@@ -94,6 +94,10 @@ class Session(ABC):
     def start(self, buffer: Buffer) -> None:  # noqa: B027 - for those that can
         """Have the device work with the pinned buffer until ``stop``, where it can."""
 
+    def dequeue(self) -> None:
+        """Take back a finished buffer, without waiting for one.  OSError."""
+        raise NotApplicableError("this driver has no queue")
+
     def ask(self) -> None:  # noqa: B027 - for those that can
         """Make a harmless call on the node that takes the locks that a pin takes, if there is one.
 

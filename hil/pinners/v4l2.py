@@ -131,6 +131,19 @@ class V4l2Session(Session):
     def transfer(self, buffer: Buffer) -> Transfer | None:
         return None if self._path is None else self._path.transfer(self, buffer)
 
+    @property
+    def type(self) -> int:
+        """The queue's buffer type."""
+        return self._queue.type
+
+    @property
+    def path(self) -> DataPath | None:
+        """How the queue's bytes are known."""
+        return self._path
+
+    def dequeue(self) -> None:
+        uapi.dqbuf(self.fd, self._queue.type)
+
     def format(self) -> Any:
         """The queue's present format."""
         return uapi.get_format(self.fd, self._queue.type)

@@ -213,12 +213,12 @@ def frames(fd: int, type_: int, count: int) -> list[bytes]:
 class Lent:
     """MMAP buffers of a capture queue, all queued; leaving the context frees them."""
 
-    def __init__(self, fd: int, type_: int) -> None:
-        self.fd, self.type = fd, type_
+    def __init__(self, fd: int, type_: int, count: int = 2) -> None:
+        self.fd, self.type, self._count = fd, type_, count
         self._maps: list[mmap.mmap] = []
 
     def __enter__(self) -> Lent:
-        granted = uapi.reqbufs(self.fd, self.type, 2, uapi.V4L2_MEMORY_MMAP)
+        granted = uapi.reqbufs(self.fd, self.type, self._count, uapi.V4L2_MEMORY_MMAP)
         try:
             for index in range(granted.count):
                 buffer = uapi.querybuf(self.fd, self.type, index, uapi.V4L2_MEMORY_MMAP)

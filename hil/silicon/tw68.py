@@ -31,6 +31,9 @@ LINE_START, IN_LINE, JUMP, SYNC_ODD, SYNC_EVEN = 0x9, 0xA, 0xB, 0xC, 0xD
 INTERRUPT = 1 << 27
 """In an instruction: interrupt when it is done."""
 SIZE = 4096
+LATE = 0x40
+"""A byte of configuration space that no card has: milliseconds that an interrupt is under way.
+Unless it is 0, the engine does not take a latched interrupt back when it is stopped."""
 _LONGEST_LINE = 4096
 _INSTRUCTION = struct.Struct("<II")
 # QEMU's own subsystem ids: no card has them, so a session knows that the pictures are ours.
@@ -43,17 +46,18 @@ class Tw68(PciDevice):
     """The card.  Options of a board file:
 
     ``rate``: frames a second, 50 if not told.
-    ``late-interrupt``: seconds that an interrupt is under way, and it is not taken back when the
-    driver stops the engine.  Without it the engine drops what it has latched when it is stopped:
-    the driver can't take an interrupt after STREAMOFF (see known.toml: tw68-interrupt-after-stop),
-    and pins could not be looked at.  Whether a real TW6800 drops it is not known.
+    ``late-interrupt``: milliseconds that an interrupt is under way (LATE).  Without it the engine
+    drops what it has latched when it is stopped: the driver can't take an interrupt after STREAMOFF
+    (known.toml: tw68-interrupt-after-stop), and pins could not be looked at.  Whether a real TW6800
+    drops it is not known.
     """
 
-    def __init__(self, *, extended: bool, rate: float = 50.0, late: float | None = None) -> None:
+    def __init__(self, *, extended: bool, rate: float = 50.0, late: int = 0) -> None:
         identity = Identity(0x1797, 0x6800, 0x040000, 1, _SUBSYSTEM_VENDOR, _SUBSYSTEM)
         super().__init__(identity, {0: Bar(SIZE)}, extended=extended, intx=True)
         self._registers = bytearray(SIZE)
-        self._field_time, self._late = 0.5 / rate, late
+        self.config.put(LATE, bytes([late]), b"\xff")
+        self._field_time = 0.5 / rate
         self._changed = threading.Condition()
         """Held while a field is written: a driver that stops the engine waits for its end."""
         self._level = False
@@ -71,11 +75,16 @@ class Tw68(PciDevice):
         for name in options:
             if name not in known:
                 raise ValueError(f"unknown option {name!r}, known: {', '.join(sorted(known))}")
-        late = options.get("late-interrupt")
+        late = int(options.get("late-interrupt", "0"))
         rate = float(options.get("rate", "50"))
         if rate <= 0:
             raise ValueError(f"rate: found {rate:g}, expected frames a second")
-        return cls(extended=extended, rate=rate, late=None if late is None else float(late))
+        return cls(extended=extended, rate=rate, late=late)
+
+    @property
+    def _late(self) -> float:
+        """Seconds that an interrupt is under way."""
+        return self.config.bytes[LATE] / 1000
 
     # --- what the driver sees --------------------------------------------------------------------
 
@@ -92,7 +101,7 @@ class Tw68(PciDevice):
                 self._put(INTERRUPT_STATUS, self._get(INTERRUPT_STATUS) & ~value)
             else:
                 self._registers[offset : offset + size] = value.to_bytes(size, "little")
-            if was and not self._running and self._late is None:
+            if was and not self._running and not self._late:
                 self._put(INTERRUPT_STATUS, 0)
             if self._running and not was:
                 self._program = self._get(DMA_PROGRAM)

@@ -169,7 +169,7 @@ def test_a_stop_takes_a_latched_interrupt_back(make: Callable[..., Guest]) -> No
 
 
 def test_a_late_interrupt_arrives_after_the_stop(make: Callable[..., Guest]) -> None:
-    guest = make(late_interrupt="0.05")
+    guest = make(late_interrupt="50")
     guest.load(guest.whole())
     guest.start()
     while not guest.status():
