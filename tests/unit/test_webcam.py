@@ -208,6 +208,18 @@ def test_requests_are_kept_while_it_holds_and_given_back_when_asked(host: Host) 
         assert host.result() == (host.sequence, expected, b"")
 
 
+def test_a_request_that_is_taken_back_before_it_comes_is_not_answered_twice(host: Host) -> None:
+    host.commit()
+    victim = host.sequence + 1
+    head = struct.pack(">IIIIIi24x", 2, 900, 0x10001, 0, 1, victim)
+    host.socket.sendall(head)
+    host.camera.take()
+    host.submit(1, descriptors.BULK_PAYLOAD)
+    assert host.result() == (900, -104, b"")
+    host.camera.send()
+    assert host.camera.wait() is None, "it was kept all the same"
+
+
 def test_isochronous_packets_hold_a_frame_and_then_nothing() -> None:
     host = Host(parse(ISO))
     host.commit()

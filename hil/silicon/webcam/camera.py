@@ -34,6 +34,9 @@ class Camera:
         self._probe = descriptors.probe(model)
         self._shape = model.shape(1, 1)
         self._waiting: list[Urb] = []
+        self._newest = 0
+        """The sequence number of the last URB that came."""
+        self._early: dict[int, Unlink] = {}
         self.held = False
         """While true, URBs are kept and not answered."""
         self.fault = ""
@@ -55,13 +58,29 @@ class Camera:
         """Read one request of the host and do what it asks; EOFError when the cable is out."""
         request = self.connection.receive()
         if isinstance(request, Unlink):
-            left = [urb for urb in self._waiting if urb.sequence != request.victim]
-            self.connection.unlinked(request, was_waiting=len(left) < len(self._waiting))
-            self._waiting = left
+            self._unlink(request)
+            return
+        self._newest = request.sequence
+        early = self._early.pop(request.sequence, None)
+        if early is not None:
+            self.connection.unlinked(early, was_waiting=True)
         elif request.endpoint == 0:
             self.connection.answer(request, self._control(request))
         else:
             self._waiting.append(request)
+
+    def _unlink(self, request: Unlink) -> None:
+        """Give an URB back.
+
+        The host controller may overtake itself and want one back that it has not sent yet
+        (drivers/usb/usbip/vhci_tx.c vhci_tx_loop): that is answered when it comes.
+        """
+        if request.victim > self._newest:
+            self._early[request.victim] = request
+            return
+        left = [urb for urb in self._waiting if urb.sequence != request.victim]
+        self.connection.unlinked(request, was_waiting=len(left) < len(self._waiting))
+        self._waiting = left
 
     def send(self) -> None:
         """Answer the URB that has waited longest, when its time has come."""
