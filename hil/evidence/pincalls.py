@@ -54,11 +54,30 @@ def names(value: int, release: Release) -> tuple[str, ...]:
     return tuple(name for name, bit in bits.items() if value & bit)
 
 
-class PinCalls:
-    """Armed probes; ``skip`` what came, then ``seen`` tells the calls of a process since."""
+class Probes:
+    """Armed probes, whose events come out of a pipe of their own."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+
+    def _read(self) -> str:
+        data = b""
+        with contextlib.suppress(BlockingIOError):
+            while more := os.read(self._pipe, 65536):
+                data += more
+        return data.decode("ascii", "replace")
+
+    def skip(self) -> None:
+        """Forget all events so far."""
+        self._read()
+
+
+class PinCalls(Probes):
+    """Probes on pin functions; ``skip`` what came, then ``seen`` tells a process's calls since."""
 
     def __init__(self, pipe: int, release: Release) -> None:
-        self._pipe, self._release = pipe, release
+        super().__init__(pipe)
+        self._release = release
 
     @classmethod
     def arm(
@@ -74,7 +93,7 @@ class PinCalls:
             for function in functions:
                 if guard is not None:
                     guard.will_append(tracefs / "kprobe_events", f"-:{_GROUP}/{function}")
-                _append(
+                append(
                     tracefs / "kprobe_events",
                     f"p:{_GROUP}/{function} {function} "
                     "start=$arg1:x64 pages=$arg2:s32 flags=$arg3:x32",
@@ -88,20 +107,9 @@ class PinCalls:
             return None
         return cls(pipe, release)
 
-    def _read(self) -> bytes:
-        data = b""
-        with contextlib.suppress(BlockingIOError):
-            while more := os.read(self._pipe, 65536):
-                data += more
-        return data
-
-    def skip(self) -> None:
-        """Forget all calls so far."""
-        self._read()
-
     def seen(self, pid: int) -> list[Call]:
         """The calls that a process has made since the last question."""
-        text = self._read().decode("ascii", "replace")
+        text = self._read()
         return [
             Call(
                 found["function"],
@@ -115,7 +123,8 @@ class PinCalls:
         ]
 
 
-def _append(path: Path, text: str) -> None:
+def append(path: Path, text: str) -> None:
+    """Add a line to kprobe_events; one that is there already does no harm.  OSError."""
     # Truncating kprobe_events would take away the probes of others.
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:

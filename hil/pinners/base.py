@@ -152,6 +152,8 @@ class Pinner(ABC):
     """How many deadlines its cells may take: what it does before a pin may take long."""
     traced: tuple[str, ...] = ()
     """mm's functions that its driver pins with: their flags are evidence (FOLL_LONGTERM)."""
+    answered: str = ""
+    """The kernel's function whose errno its driver makes another of: its answers are evidence."""
     note = ""
     """What a reader of any of its results must know: that a corrected module was tested."""
     meets_conditions: bool = False

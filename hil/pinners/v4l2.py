@@ -219,6 +219,8 @@ class V4l2Pinner(Pinner):
         self.allocator = node.allocator
         self.family = "vb2" if node.allocator == "unknown" else f"vb2-{node.allocator}"
         self.slow = slow
+        # videobuf2-dma-sg.c vb2_dma_sg_get_userptr: whatever it gave, user space is told ENOMEM.
+        self.answered = "vb2_create_framevec" if node.allocator == "dma-sg" else ""
         self.call = call
         self.queues = queues
         self.directions = tuple(queues)

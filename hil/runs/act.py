@@ -22,6 +22,7 @@ from hil.uapi import mm
 if TYPE_CHECKING:
     from hil.cells import Cell
     from hil.conditions.base import Condition
+    from hil.evidence.answers import Answers
     from hil.evidence.pincalls import PinCalls
     from hil.memory.base import Buffer, MemoryClass
     from hil.memory.bench import Bench
@@ -46,6 +47,7 @@ class Act(NamedTuple):
     condition: Condition
     bench: Bench
     calls: PinCalls | None = None
+    answers: Answers | None = None
 
     def run(self) -> Evidence:
         """All stages; what is known before the pin goes out early, the rest is returned."""
@@ -113,6 +115,8 @@ class Act(NamedTuple):
         late["hugepages"] = {"during": counters.hugepages()}
         if self.calls is not None:
             late["pin_calls"] = [call.as_dict() for call in self.calls.seen(os.getpid())]
+        if self.answers is not None:
+            late["answered"] = self.answers.seen(os.getpid())
         if result.errno:
             return False
         scene.pinned_pages = buffer.pages

@@ -25,6 +25,7 @@ from hil.system.guard import Guard
 from hil.verdicts import Verdict
 
 if TYPE_CHECKING:
+    from hil.evidence.answers import Answers
     from hil.evidence.pincalls import PinCalls
 
 DEADLINE = 10.0
@@ -61,6 +62,7 @@ class Suite:
         self._bench: Bench | None = None
         self._learnt: set[str] = set()
         self._calls: dict[tuple[str, ...], PinCalls | None] = {}
+        self._answers: dict[str, Answers | None] = {}
 
     @property
     def bench(self) -> Bench:
@@ -171,6 +173,7 @@ class Suite:
             self.bench,
             deadline=deadline * pinner.patience,
             calls=self._traced(pinner),
+            answers=self._answering(pinner),
         )
         evidence["note"] = pinner.note or None
         return make_record(
@@ -189,6 +192,14 @@ class Suite:
 
             self._calls[pinner.traced] = PinCalls.arm(pinner.traced, self.release, self._guard)
         return self._calls.get(pinner.traced)
+
+    def _answering(self, pinner: Pinner) -> Answers | None:
+        """The probe on what a pinner's driver is told, armed when its first cell runs."""
+        if pinner.answered and pinner.answered not in self._answers:
+            from hil.evidence.answers import Answers
+
+            self._answers[pinner.answered] = Answers.arm(pinner.answered, self._guard)
+        return self._answers.get(pinner.answered)
 
     def describe(self) -> dict[str, Any]:
         """The machine and its pinners, for the header and run.json."""

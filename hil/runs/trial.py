@@ -21,6 +21,7 @@ from hil.runs.act import STAGES, Act, settled
 if TYPE_CHECKING:
     from hil.cells import Cell
     from hil.conditions.base import Condition
+    from hil.evidence.answers import Answers
     from hil.evidence.pincalls import PinCalls
     from hil.memory.base import MemoryClass
     from hil.memory.bench import Bench
@@ -75,6 +76,7 @@ def run(
     *,
     deadline: float,
     calls: PinCalls | None = None,
+    answers: Answers | None = None,
 ) -> Evidence:
     """Run one cell and return its evidence, after ``deadline`` and some ten seconds at the latest.
 
@@ -99,9 +101,11 @@ def run(
         stack, tasks = found.get("stack"), found.get("tasks")
         kernel_log.skip()  # the task dump is no part of the log slice
 
-    act = Act(board, cell, pinner, memory_class, condition, bench, calls)
+    act = Act(board, cell, pinner, memory_class, condition, bench, calls, answers)
     if calls is not None:
         calls.skip()
+    if answers is not None:
+        answers.skip()
     end = child.run(board, act.run, deadline, on_hang)
     early, late = board.read()
     evidence = _merge(STAGES[board.stage], early, late)
@@ -137,6 +141,7 @@ def _merge(stage: str, early: Evidence, late: Evidence) -> Evidence:
         "buffer": None,
         "pins": {},
         "pin_calls": None,
+        "answered": None,
         "frames": {},
         "moved_pages": 0,
         "unsuitable_pages": 0,
