@@ -133,6 +133,7 @@ class LateInterrupt(_Of):
     """A card may interrupt after it was told to stop: the driver must be ready for it."""
 
     name = "late-interrupt"
+    slow = True  # it costs a boot
     summary = "the device's interrupt is under way when streaming is stopped (the Python card only)"
     holds = "the kernel says nothing, and streaming can be started again"
     why = "the driver's interrupt handler must not take from a list that STREAMOFF has emptied"

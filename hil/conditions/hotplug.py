@@ -106,6 +106,7 @@ class Removed(_Gone):
     """USB: deauthorized (usb_deauthorize_device).  PCI: remove, then a rescan of the bus."""
 
     name = "device-removed"
+    slow = True  # a driver that does not survive it costs a boot
     summary = "the bus takes the device away while it writes the buffer, and finds it again later"
     why = f"usb/core/hub.c usb_deauthorize_device; pci/pci-sysfs.c remove_store; {_WHY}"
 
@@ -122,6 +123,7 @@ class Removed(_Gone):
 
 class Unbound(_Gone):
     name = "driver-unbound"
+    slow = True
     summary = "the driver is unbound from the device while it writes the buffer, and bound later"
     why = f"drivers/base/bus.c unbind_store, bind_store; {_WHY}"
 

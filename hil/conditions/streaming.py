@@ -114,6 +114,7 @@ class Throughput(Stream):
 
 class StreamFork(Stream):
     name = "stream-fork"
+    slow = True
     summary = "a child is forked after each frame and lives until the next, while the parent writes"
     why = (
         "mm/memory.c copy_present_page: a pinned page is copied for the child at once "
@@ -195,6 +196,7 @@ class StreamCompaction(Stream):
 
 class StreamPageout(Stream):
     name = "stream-pageout"
+    slow = True
     summary = "MADV_PAGEOUT on the buffer after each frame"
     why = "mm/vmscan.c shrink_folio_list: folio_maybe_dma_pinned, keep (feb889fb40fa, 5.11, 5.10.9)"
     classes = ("anonymous", "thp", "memfd")
