@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from hil.lab import board as boards
-from hil.lab import cpio, kernels, qemu, ram
+from hil.lab import cpio, hardware, kernels, ram
 from hil.lab.qemu import Vm
 from hil.lab.virtual import VirtualBoard
 
-_LAB = Path(qemu.__file__).parent / "guest"
+_LAB = Path(hardware.__file__).parent / "guest"
 _ENTER = "exec $b chroot /new /bin/busybox sh /opt/hil/hil/lab/guest/start.sh\n"
 _SUITE = "ready &\n"
 _ENTER_OURS = (
@@ -22,6 +22,8 @@ _ENTER_OURS = (
 )
 _RUN = """\
 ready
+# As where cells run: under TCG code that is patched across CPUs may take the guest down.
+for file in /sys/devices/system/cpu/cpu[1-9]*/online; do echo 0 >"$file"; done
 cd /opt/hil
 export PYTHONPATH=/opt/hil:/opt/site-packages PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
 python3.11 -B -S /own/program.py >/dev/virtio-ports/org.hil.control
@@ -52,7 +54,7 @@ def run_inside(program: Path, kernel: str, folder: Path, seconds: float = 240) -
     ram.prepare(memory, virtual.machine, virtual.root)
     boot = virtual.boot._replace(initramfs=initramfs)
     found: dict[str, Any] = {}
-    command = qemu.command(virtual.machine, boot, memory, shared=True)
+    command = hardware.command(virtual.machine, boot, memory, shared=True)
     with Vm(command, folder / "console.log") as vm:
         for line in vm.lines(time.monotonic() + seconds):
             message = json.loads(line)

@@ -13,7 +13,7 @@ from hil.lab import kernels, modules
 from hil.lab.kernels import Kernel
 from tests.lab.driving import Run, copy_of_the_board, finished
 
-RUN = ("run", "-k", "video0/ and /memfd/")
+RUN = ("run", "-k", "video0/ and /memfd/ and steady")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,9 @@ from tests.lab.driving import Run, finished
 
 
 def test_the_card_writes_the_pinned_pages(tmp_path: Path) -> None:
-    keywords = "tw68 and (/anonymous/ or /memfd/ or /hugetlb-2m-private/ or /unmapped-first/)"
+    keywords = (
+        "tw68 and steady and (/anonymous/ or /memfd/ or /hugetlb-2m-private/ or /unmapped-first/)"
+    )
     arguments = ("--board", "virtual-capture", "--out", tmp_path, "-k", keywords)
     status, output = finished("run", *arguments)
     assert status == 0, output

@@ -12,7 +12,10 @@ from hil.lab import cache
 from tests.lab.driving import Hil, Run, finished, lines
 
 Started = Callable[..., Hil]
-CHOICE = ("-k", "video0/ and (memfd or shmem or tmpfs or sysv or shared-anonymous or readonly)")
+CHOICE = (
+    "-k",
+    "video0/ and steady and (memfd or shmem or tmpfs or sysv or shared-anonymous or readonly)",
+)
 SHM = Path("/dev/shm")
 
 

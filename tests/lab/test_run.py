@@ -38,7 +38,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(out: Path) -> Run:
     words = " or ".join(f"/{cell.split('/')[1]}/" for cell in CELLS)
-    status, output = finished("run", "--out", out, "-k", f"video0/ and ({words})")
+    status, output = finished("run", "--out", out, "-k", f"video0/ and steady and ({words})")
     assert status == 0, output
     (out / "output.txt").write_text(output)
     return Run(out)

@@ -9,7 +9,7 @@ from tests.lab.driving import Run, finished
 
 
 def test_both_webcams_pin_what_they_must(tmp_path: Path) -> None:
-    keywords = "(not meta and (/anonymous/ or /pci-bar/)) or (mjpg and /memfd/)"
+    keywords = "steady and ((not meta and (/anonymous/ or /pci-bar/)) or (mjpg and /memfd/))"
     status, output = finished(
         "run", "--board", "virtual-webcam", "--out", tmp_path, "-k", keywords, "-m", "hw",
         "--jobs", "1",
