@@ -95,6 +95,7 @@ while read -r argument; do set -- "$@" "$argument"; done </hil/pytest-arguments
 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 PYTHONPATH=/opt/hil:/opt/site-packages \
 	python3.11 -B -S -m pytest "$@" >/run/hil/pytest.log 2>&1
 status=$?
+wait # for what still comes up beside it: its errors in a machine that goes down would be the last words
 [ $status -le 1 ] || $b tail -n 60 /run/hil/pytest.log
 echo "{\"event\": \"exit\", \"status\": $status}" >/dev/virtio-ports/org.hil.control
 $b sleep 1
