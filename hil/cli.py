@@ -112,6 +112,10 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         "(default: host)",
     )  # fmt: skip
     run.add_argument(
+        "--clients", action="store_true",
+        help="run the board's test programs of others too, after the cells: their words are kept",
+    )  # fmt: skip
+    run.add_argument(
         "--cold", action="store_true", help="boot, and neither use nor make a snapshot"
     )
     run.set_defaults(run=_run)
@@ -171,6 +175,7 @@ def _run(options: argparse.Namespace) -> int:
             board=options.board, kernel=kernel, modules=tuple(options.module),
             keywords=options.keywords, marks=marks, out=options.out,
             resume=options.resume, cell_timeout=options.cell_timeout, cold=options.cold,
+            clients=options.clients,
             seed=options.seed, destructive=options.destructive, jobs=options.jobs,
             qemu=options.qemu,
         )  # fmt: skip

@@ -128,6 +128,10 @@ class Guest:
     """Drivers that stock kernels lack: recipes of lab-config/drivers, loaded in this order."""
     unmodified: tuple[str, ...] = ()
     """Modules that are built without the corrections of their source."""
+    packages: tuple[str, ...] = ()
+    """Debian packages that the image has besides, for the clients."""
+    clients: tuple[str, ...] = ()
+    """Test programs of others, as shell commands: run by ``hil run --clients``."""
     module_options: dict[str, str] = field(default_factory=dict)
     firmware: dict[str, str] = field(default_factory=dict)
     """Files of zeros that stand for a device's firmware: name below /lib/firmware, size."""

@@ -70,9 +70,12 @@ class GuestRoot(NamedTuple):
         return _run_in(self.folder, self.arch, [str(program), *command[1:]])
 
 
-def get(arch: str = "x86_64") -> GuestRoot:
-    """The guest image of this project for ``arch``; made when anything that goes in has changed."""
-    closure = packages.closure(SUITE, PACKAGES, ARCHITECTURES[arch].debian)
+def get(arch: str = "x86_64", more: Sequence[str] = ()) -> GuestRoot:
+    """The guest image of this project for ``arch``; made when anything that goes in has changed.
+
+    ``more`` are packages that it is to have besides.
+    """
+    closure = packages.closure(SUITE, [*PACKAGES, *more], ARCHITECTURES[arch].debian)
     key = hashlib.sha256(f"{closure.identity} {_project_identity()}".encode()).hexdigest()[:16]
     image = cache.root() / "images" / f"{arch}-{key}.squashfs"
     root = GuestRoot(image, key, closure.folder, closure.identity[:16], arch)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from hil.errors import HilError
 from hil.lab import board as boards
-from hil.lab import cache, kernels
+from hil.lab import cache, clients, kernels
 from hil.lab.architectures import ARCHITECTURES
 from hil.lab.expression import Expression
 from hil.lab.progress import Line
@@ -51,6 +51,8 @@ class Options(NamedTuple):
     """On this machine: conditions too that may harm it.  A virtual board has them anyway."""
     qemu: str = "host"
     """Which QEMU runs the guest: one of qemu_program.SOURCES."""
+    clients: bool = False
+    """Also run the board's test programs of others."""
     jobs: int = 0
     """Guests side by side; 0 is as many as the machine allows."""
 
@@ -141,7 +143,15 @@ def _judge_cells(
                     starts=[*folder.read_meta().get("starts", []), *supervisor.starts],
                     finished=_now(),
                 )
+    if options.clients and status == "complete":
+        with Line() as say:
+            folder.update_meta(clients=clients.run(virtual, folder, say))
     finish(folder, console)
+    for told in folder.read_meta().get("clients", ()):
+        console.print(
+            f"client, ended with {told['status']}: {told['command']}: {told['last_line'].strip()}",
+            style="bold", highlight=False, markup=False,
+        )  # fmt: skip
     if note:
         console.print(note, style="bold", highlight=False)
     if status == "interrupted":

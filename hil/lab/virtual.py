@@ -154,7 +154,7 @@ class VirtualBoard:
         self.emulated = not works
         self._say = say
         self._lock = threading.RLock()
-        self.root = rootfs.get(self.machine.arch)
+        self.root = rootfs.get(self.machine.arch, board.guest.packages)
         self.corrected = corrections.of(kernel, board.guest.drivers, self.own)
         """Stock modules in whose place this board has a copy without a known mistake."""
         arguments = ["-m", marks if cold else "hw", *_ARGUMENTS]

@@ -70,10 +70,7 @@ class ExynosG2dSession(Session):
         self._other: mmap.mmap | None = None
         self.fd = os.open(node, os.O_RDWR | os.O_CLOEXEC)
         try:
-            self._handle, offset = uapi.gem_create(self.fd, LENGTH)
-            self._other = mmap.mmap(self.fd, LENGTH, offset=offset)
-            # A mapping holds the file: a child's would keep it open, and so the pins.
-            self._other.madvise(mmap.MADV_DONTFORK)
+            self._handle, self._offset = uapi.gem_create(self.fd, LENGTH)
             self._descriptor = uapi.Userptr.from_address(_low_page())
         except BaseException:
             self.release()
@@ -81,16 +78,16 @@ class ExynosG2dSession(Session):
 
     def pin(self, buffer: Buffer) -> PinResult:
         """A list that moves one pixel: whatever frames there are, that reaches the first only."""
-        self._descriptor.userptr, self._descriptor.size = buffer.address, buffer.length
         errno = 0
         try:
-            self._list(1, 1)
+            self._list(buffer, 1, 1)
             self._pending = True
         except OSError as error:
             errno = error.errno or EIO
         return PinResult(self.call, errno, 0)
 
-    def _list(self, rows: int, columns: int) -> None:
+    def _list(self, buffer: Buffer, rows: int, columns: int) -> None:
+        self._descriptor.userptr, self._descriptor.size = buffer.address, buffer.length
         user, other = (_DST, _SRC) if self._capture else (_SRC, _DST)
         commands = [
             *_picture(_SRC, rows, columns), *_picture(_DST, rows, columns),
@@ -105,12 +102,25 @@ class ExynosG2dSession(Session):
         """Copy between the buffer and the driver's own, byte by byte known on both sides."""
         reach = _reach(buffer)
         rows = min(SIDE, reach // STRIDE)
-        if rows < 1 or self._other is None:
+        if rows < 1:
             return None
         size = rows * STRIDE
-        self._list(rows, SIDE)
+        other = self._lent()
+        self._list(buffer, rows, SIDE)
         how = f"copied by the G2D: {size} of {buffer.length} bytes"
-        return copied(buffer, self._other, size, self._execute, how, capture=self._capture)
+        return copied(buffer, other, size, self._execute, how, capture=self._capture)
+
+    def _lent(self) -> mmap.mmap:
+        """The driver's own buffer, mapped."""
+        if self._other is None:
+            self._other = mmap.mmap(self.fd, LENGTH, offset=self._offset)
+            self._other.madvise(mmap.MADV_DONTFORK)  # a mapping holds the file, a child's too
+        return self._other
+
+    def _unmap(self) -> None:
+        if self._other is not None:
+            self._other.close()
+            self._other = None
 
     def _execute(self) -> None:
         """Run what is pending; ETIMEDOUT when the engine does not answer (asynchronously)."""
@@ -139,12 +149,14 @@ class ExynosG2dSession(Session):
             uapi.execute(self.fd, wait=True)
 
     def release(self) -> None:
-        if self._other is not None:
-            self._other.close()
-            self._other = None
+        self._unmap()
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             os.close(fd)
+
+    def abandon(self) -> None:
+        self._unmap()
+        super().abandon()
 
 
 def _low_page() -> int:
@@ -178,11 +190,14 @@ class ExynosG2dPinner(Pinner):
 
     family = "exynos-g2d"
     allocator = "dma-map"
+    slow_conditions = True
+    without = ("end-other-pointer",)  # it keeps all that it has pinned until the file is closed
     directions = (Direction.CAPTURE, Direction.OUTPUT)
 
     def __init__(self, node: Node, *, asynchronous: bool = False) -> None:
         self.name = f"exynos-g2d-{Path(node.path).name.lower()}{'-async' if asynchronous else ''}"
         self.driver, self.bus, self.node = node.driver, node.bus, Path(node.path)
+        self.meets_conditions = not asynchronous
         self.slow = asynchronous  # it repeats what the other tells, with another end of the job
         self._asynchronous = asynchronous
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SIDES = {"": 32, "-4-pages": 64}
 """Sides of a square picture of 4 bytes a pixel: one page, and so many that they may lie apart."""
 
+QBUF = "VIDIOC_QBUF"
 COPIES = ("s5p-g2d",)
 """Drivers that copy a picture byte by byte where both queues have one format."""
 
@@ -129,9 +130,7 @@ class M2mSession(V4l2Session):
 
     def release(self) -> None:
         """Formats are the context's own: with the file they go."""
-        if self._map is not None:
-            self._map.close()
-            self._map = None
+        self._unmap()
         if self.fd < 0:
             return
         fd, self.fd = self.fd, -1
@@ -145,9 +144,25 @@ class M2mSession(V4l2Session):
         finally:
             os.close(fd)
 
+    def abandon(self) -> None:
+        self._unmap()
+        super().abandon()
+
+    def _unmap(self) -> None:
+        if self._map is not None:  # a mapping holds the file
+            self._map.close()
+            self._map = None
+
 
 class M2mPinner(V4l2Pinner):
     """One call on either queue of a context."""
+
+    slow_conditions = True
+
+    def __init__(self, node: Node, name: str, queues: dict[Direction, Queue], call: str = QBUF):
+        super().__init__(node, name, queues, call=call)
+        # A buffer of several pages is refused too often for what happens while it is held.
+        self.meets_conditions = call == QBUF and self.side in (0, SIDES[""])
 
     def open(self, direction: Direction) -> M2mSession:
         own, other = self.queues[direction], self.queues[_OPPOSITE[direction]]
