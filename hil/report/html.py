@@ -22,6 +22,7 @@ from hil.report.grid import Grid, merged
 from hil.report.marks import ACCEPTED, REFUSED, SKIPPED, Mark, mark_of
 from hil.report.pack import pack
 from hil.report.text import clean, command_line
+from hil.report.throughput import bars
 from hil.runs.folder import RunFolder
 from hil.runs.outcome import Outcome, outcome_of, totals
 
@@ -112,6 +113,7 @@ def render(records: Iterable[Mapping[str, Any]], meta: Mapping[str, Any] | None 
         bad=_bad(grid, marks),
         known=_known(grid),
         skipped=_skipped(grid),
+        throughput=bars(grid.records),
     )
 
 

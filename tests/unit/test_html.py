@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from hil.errors import HilError
+from hil.report import throughput
+from hil.report.grid import whole
 from hil.report.html import render, write_html
 from hil.report.pack import pack
 from hil.runs.folder import RunFolder
@@ -154,3 +156,26 @@ def test_the_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
     with pytest.raises(HilError, match="No such file"):
         write_html(tmp_path / "none" / "report.html", [])
+
+
+def _measured(memory: str, ratio: float | None) -> dict[str, Any]:
+    paces = {"userptr": {"fps": 24.0, "lost": 1}, "mmap": {"fps": 30.0, "lost": 0}, "ratio": ratio}
+    return {
+        "cell": f"v4l2-tw68-video0/{memory}/capture/throughput",
+        "verdict": "ok",
+        "evidence": {"condition": {"facts": {"throughput": paces}}},
+    }
+
+
+def test_what_cells_measured_is_a_chart() -> None:
+    records = [_measured("thp", 1.04), _measured("memfd", None), _measured("anonymous", 0.8)]
+    found = throughput.bars([whole(record) for record in records])
+    assert [(bar.record, bar.ratio, bar.width) for bar in found] == [
+        (2, 0.8, 40.0),
+        (0, 1.04, 52.0),
+    ]
+    assert found[0].told == "24.0 frames a second, 1 lost; MMAP 30.0, 0 lost"
+    text = render(records)
+    assert text.count('class="bar"') == 2
+    assert "v4l2-tw68-video0, anonymous" in text
+    assert 'class="throughput"' not in render(FAKE["small"]())
