@@ -269,10 +269,11 @@ def _pinners(
     made: list[Pinner] = [V4l2Pinner(node, name, queues, slow=slow, paths=paths)]
     prepared = {direction: queue for direction, queue in queues.items() if queue.prepares}
     if prepared:
+        # The single-planar queues tell in a short run what this call does otherwise than QBUF.
+        slow = slow or kind.suffix == "-mplane"
+        call = "VIDIOC_PREPARE_BUF"
         made.append(
-            V4l2Pinner(
-                node, f"{name}-prepare", prepared, call="VIDIOC_PREPARE_BUF", slow=slow, paths=paths
-            )
+            V4l2Pinner(node, f"{name}-prepare", prepared, call=call, slow=slow, paths=paths)
         )
     return made
 

@@ -132,7 +132,10 @@ def test_options_named_in_text_are_there() -> None:
 
 
 def test_what_is_slow_is_what_the_readme_says() -> None:
-    told = "slow cells (non-video queues, pages of 32 MiB and more, huge pages in CMA)"
+    told = (
+        "slow cells (non-video queues, PREPARE_BUF of multi-planar ones, pages of 32 MiB and more, "
+        "huge pages in CMA)"
+    )
     assert told in flat("README.md")
     slow = {name for name, made in base.all_classes().items() if made.slow}
     gigantic = {name for name in base.all_classes() if name.startswith("hugetlb-1g-")}
