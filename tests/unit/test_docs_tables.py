@@ -15,8 +15,8 @@ import pytest
 from docs_parts import ROOT, TEXTS, blocks, flat, section, tables
 
 from fixtures import hw
-from hil import cli
 from hil.cells import Direction
+from hil.commands.arguments import EXITS
 from hil.lab import board, kvm, snapshot
 from hil.memory.bench import KINDS
 from hil.report.marks import ACCEPTED, FIXED, REFUSED, SKIPPED, WORDS
@@ -63,7 +63,7 @@ def test_outcomes_are_what_the_code_makes_of_verdicts() -> None:
 @pytest.mark.parametrize("page", ["README.md", "docs/bisecter.md"])
 def test_exit_codes_are_the_command_lines(page: str) -> None:
     text = " ".join(TEXTS[page].replace("|", " ").split())
-    promised = dict(re.findall(r"(\d+) ([^;]+)", " ".join(cli._EXITS.split()).partition(": ")[2]))
+    promised = dict(re.findall(r"(\d+) ([^;]+)", " ".join(EXITS.split()).partition(": ")[2]))
     assert set(promised) == {"0", "1", "2", "3"}
     for status, meaning in promised.items():
         assert re.search(rf"\b{status} {re.escape(meaning)}", text), (status, meaning)

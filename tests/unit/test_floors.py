@@ -18,7 +18,7 @@ FLOORS = (
     {"rules", "judge", "attribution"},
     {"runs"},
     {"report", "lab", "silicon", "bisect"},
-    {"cli"},
+    {"cli", "commands"},
 )
 MODULES = sorted((ROOT / "hil").rglob("*.py"))
 LONGEST = 400
