@@ -7,7 +7,6 @@ evidence is JSON in a script element; the script shows it and filters.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -17,9 +16,9 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from hil.errors import HilError
 from hil.report.grid import Grid, merged
 from hil.report.marks import ACCEPTED, REFUSED, SKIPPED, Mark, mark_of
+from hil.report.output import write_whole
 from hil.report.pack import pack
 from hil.report.text import clean, command_line
 from hil.report.throughput import bars
@@ -67,17 +66,7 @@ def write_html(
     path: Path, records: Iterable[Mapping[str, Any]], meta: Mapping[str, Any] | None = None
 ) -> None:
     """Write the report in one step.  HilError when it cannot be written."""
-    text = render(records, meta)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(path)
-    except OSError as error:
-        raise HilError(
-            f"{path}: {error.strerror or error}", "Make room or name another."
-        ) from error
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_whole(path, [render(records, meta)])
 
 
 def render(records: Iterable[Mapping[str, Any]], meta: Mapping[str, Any] | None = None) -> str:

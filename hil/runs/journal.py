@@ -158,9 +158,9 @@ def scan(path: str | os.PathLike[str]) -> Contents:
             data = file.read()
     except OSError as error:
         raise _as_hil_error(error, name) from error
-    note = _read_note(name)
-    noted_at = note["at"] if note else 0
-    in_flight: str | None = note["begin"] if note else None
+    noted = note(name)
+    noted_at = noted["at"] if noted else 0
+    in_flight: str | None = noted["begin"] if noted else None
     records: list[Record] = []
     torn: list[str] = []
     position = 0
@@ -208,9 +208,10 @@ def _note_of(journal: str) -> str:
     return os.path.join(os.path.dirname(journal), "inflight")  # noqa: PTH118,PTH120
 
 
-def _read_note(journal: str) -> Record | None:
+def note(journal: str | os.PathLike[str]) -> Record | None:
+    """What stands beside a journal of the cell in flight: ``begin`` and ``at``; see `begin`."""
     try:
-        with open(_note_of(journal), "rb") as file:  # noqa: PTH123
+        with open(_note_of(os.fspath(journal)), "rb") as file:  # noqa: PTH123
             entry = decode(file.read())
     except OSError:
         return None
