@@ -134,7 +134,7 @@ def _groups(records: Sequence[Record]) -> list[Group]:
     for record in records:
         if record["memory"] not in families:
             families[record["memory"]] = str(record.get("memory_family") or "")
-    known = _suite_families()
+    known = memory_families()
     # Guests side by side finish their cells in no order of ours: the suite's own is restored.
     places = {memory: place for place, memory in enumerate(known)}
     groups: dict[str, list[str]] = {}
@@ -144,7 +144,7 @@ def _groups(records: Sequence[Record]) -> list[Group]:
     return [Group(family, tuple(memories)) for family, memories in groups.items()]
 
 
-def _suite_families() -> dict[str, str]:
+def memory_families() -> dict[str, str]:
     """The memory classes that this version of the suite has, in its order, with their families."""
     try:
         from hil.memory.base import all_classes
