@@ -21,12 +21,13 @@ from hil.lab.expression import Expression
 from hil.lab.progress import Line
 from hil.lab.supervisor import IncompleteError, Supervisor, select
 from hil.lab.virtual import Guest, VirtualBoard
-from hil.report.html import write_html
-from hil.report.junit import write_junit
+from hil.report import html, junit
 from hil.report.matrix import print_matrix
 from hil.report.progress import Progress
+from hil.runs.brief import briefs
 from hil.runs.folder import RunFolder
 from hil.runs.journal import Journal
+from hil.runs.stream import Cells
 from hil.runs.suite import DEADLINE
 
 DEFAULT_BOARD = "virtual-x86"
@@ -185,11 +186,10 @@ def _resume(folder: RunFolder, options: Options) -> str:
 
 def finish(folder: RunFolder, console: Console) -> None:
     """Make the reports of a run from its journal, and print the matrix."""
-    records, meta = folder.records(), folder.read_meta()
     with cache.full_disk_is_an_error(folder.path, "the reports"):
-        write_junit(folder.junit, records, meta)
-        write_html(folder.html, records, meta)
-    print_matrix(console, records, meta)
+        junit.write(folder)
+        html.write(folder)
+    print_matrix(console, briefs(Cells(folder.journal)), folder.read_meta())
     console.print(f"{folder.html}  (hil show {folder.name} CELL: all evidence of a cell)",
                   highlight=False, soft_wrap=True)  # fmt: skip
 

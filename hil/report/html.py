@@ -2,30 +2,36 @@
 """report.html: one file with the matrix and the evidence behind each square; works from disk.
 
 The matrix and the lists are plain HTML, so that the page reads and prints without its script.  The
-evidence is JSON in a script element; the script shows it and filters.
+evidence is packed in script elements (hil/report/pack.py); the script shows it and filters.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from hil.report.across import write_across
+from hil.report.assets import asset, environment
 from hil.report.grid import Grid, merged
-from hil.report.marks import ACCEPTED, REFUSED, SKIPPED, Mark, mark_of
+from hil.report.marks import ACCEPTED, Mark, legend, mark_of
 from hil.report.output import write_whole
-from hil.report.pack import pack
-from hil.report.text import clean, command_line
+from hil.report.pack import Table, script_json, sheets
+from hil.report.text import command_line
 from hil.report.throughput import bars
+from hil.runs.brief import briefs
 from hil.runs.folder import RunFolder
-from hil.runs.outcome import Outcome, outcome_of, totals
+from hil.runs.outcome import Outcome, last_of_each, outcome_of, totals
+from hil.runs.stream import Cells
 
 _LISTED = 200
+_MANY = 20_000
+"""Squares that a browser still lays out at once."""
+_CUT = "<!-- sheets -->"
 
 
 class _Square(NamedTuple):
@@ -58,60 +64,72 @@ class _Known(NamedTuple):
 
 
 def write(folder: RunFolder) -> None:
-    """Write the run's report.html."""
-    write_html(folder.html, folder.records(), folder.read_meta())
+    """Write the run's report.html.  HilError when it cannot be written.
+
+    A run of very many cells gets the page whose rows are drawn as they scroll by.
+    """
+    cells = Cells(folder.journal)
+    if len(cells) > _MANY:
+        write_across([folder], folder.html)
+        return
+    lines = (line for _, line in cells.lines(cells.ids))
+    write_whole(folder.html, _page(briefs(cells), lines, folder.read_meta()))
 
 
 def write_html(
     path: Path, records: Iterable[Mapping[str, Any]], meta: Mapping[str, Any] | None = None
 ) -> None:
-    """Write the report in one step.  HilError when it cannot be written."""
+    """Write the report of some records in one step.  HilError when it cannot be written."""
     write_whole(path, [render(records, meta)])
 
 
 def render(records: Iterable[Mapping[str, Any]], meta: Mapping[str, Any] | None = None) -> str:
     """The page as text; `meta` is run.json."""
-    meta = meta or {}
+    whole = last_of_each(records)
+    return "".join(_page(whole, (json.dumps(record).encode() for record in whole), meta or {}))
+
+
+def _page(
+    records: Iterable[Mapping[str, Any]], lines: Iterable[bytes], meta: Mapping[str, Any]
+) -> Iterator[str]:
+    """The page in parts; ``lines`` has the same records as the journal has them, in full."""
     grid = Grid(records)
     marks = [mark_of(record) for record in grid.records]
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    text = (
+        environment()
+        .from_string(asset("report.html"))
+        .render(
+            css=Markup(asset("report.css")),
+            script=Markup(asset("evidence.js") + asset("report.js")),
+            data=Markup(_data(grid, marks)),
+            meta=meta,
+            facts=_facts(meta),
+            count=totals(grid.records, meta),
+            taken=sum(mark is ACCEPTED for mark in marks),
+            heads=[
+                merged(grid.columns, level)
+                for level in range(4)
+                if any(column.heads[level] for column in grid.columns)
+            ],
+            columns=grid.columns,
+            rows=_rows(grid, marks),
+            legend=legend(marks),
+            verdicts=_choices(record.get("verdict") for record in grid.records),
+            drivers=_choices(record.get("driver") for record in grid.records),
+            families=[group.family for group in grid.groups],
+            pinners=[entry for entry in meta.get("pinners") or [] if isinstance(entry, dict)],
+            config=meta.get("config") or {},
+            bad=_bad(grid, marks),
+            known=_known(grid),
+            skipped=_skipped(grid),
+            throughput=bars(grid.records),
+            cut=Markup(_CUT),
+        )
     )
-    environment.finalize = _finalize
-    return environment.from_string(_asset("report.html")).render(
-        css=Markup(_asset("report.css")),
-        script=Markup(_asset("report.js")),
-        data=Markup(_data(grid, marks)),
-        meta=meta,
-        facts=_facts(meta),
-        count=totals(grid.records, meta),
-        taken=sum(mark is ACCEPTED for mark in marks),
-        heads=[
-            merged(grid.columns, level)
-            for level in range(4)
-            if any(column.heads[level] for column in grid.columns)
-        ],
-        columns=grid.columns,
-        rows=_rows(grid, marks),
-        legend=_legend(marks),
-        verdicts=_choices(record.get("verdict") for record in grid.records),
-        drivers=_choices(record.get("driver") for record in grid.records),
-        families=[group.family for group in grid.groups],
-        pinners=[entry for entry in meta.get("pinners") or [] if isinstance(entry, dict)],
-        config=meta.get("config") or {},
-        bad=_bad(grid, marks),
-        known=_known(grid),
-        skipped=_skipped(grid),
-        throughput=bars(grid.records),
-    )
-
-
-def _finalize(value: object) -> object:
-    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _asset(name: str) -> str:
-    return resources.files("hil.report").joinpath(name).read_text(encoding="utf-8")
+    before, _, after = text.rpartition(_CUT)
+    yield before
+    yield from sheets(lines, len(grid.records))
+    yield after
 
 
 def _rows(grid: Grid, marks: Sequence[Mark]) -> list[_Row]:
@@ -129,14 +147,6 @@ def _rows(grid: Grid, marks: Sequence[Mark]) -> list[_Row]:
                 squares.append(_Square(index, marks[index], label))
             rows.append(_Row(memory, group.family, squares))
     return rows
-
-
-def _legend(marks: Sequence[Mark]) -> list[tuple[Mark, int]]:
-    counts = Counter(mark.sign for mark in marks)
-    found = {mark.sign: mark for mark in marks}
-    first = [mark for mark in (ACCEPTED, REFUSED, SKIPPED) if mark.sign in found]
-    rest = sorted((mark for mark in found.values() if mark not in first), key=lambda m: m.sign)
-    return [(mark, counts[mark.sign]) for mark in [*first, *rest]]
 
 
 def _choices(values: Iterable[object]) -> list[tuple[str, int]]:
@@ -201,7 +211,11 @@ def _skipped(grid: Grid) -> list[tuple[str, int]]:
 
 
 def _data(grid: Grid, marks: Sequence[Mark]) -> str:
-    return pack(
-        {**record, "outcome": str(outcome_of(record)), "mark": mark.key}
-        for record, mark in zip(grid.records, marks, strict=True)
-    )
+    """What the script filters by; the names are in report.js."""
+    table = Table()
+    for record, mark in zip(grid.records, marks, strict=True):
+        known = record.get("known") or {}
+        words = (record["cell"], record.get("verdict"), outcome_of(record), mark.key,
+                 record.get("driver"), known.get("id"), record.get("reason"))  # fmt: skip
+        table.add([None if word is None else str(word) for word in words])
+    return script_json(table.as_dict())

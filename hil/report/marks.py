@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from hil.runs.outcome import Outcome, outcome_of
@@ -92,3 +93,15 @@ def mark_of(record: Mapping[str, Any]) -> Mark:
     unsure = outcome is Outcome.ERROR or given == Verdict.NO_RULE
     style = f"bold black on {ORANGE if unsure else VERMILION}"
     return Mark("unsure" if unsure else "bad", word, word, style, f"{given}: {meaning}")
+
+
+def legend(marks: Iterable[Mark]) -> list[tuple[Mark, int]]:
+    """The marks that there are, each with its number: good ones first, then by sign."""
+    counts: Counter[str] = Counter()
+    found: dict[str, Mark] = {}
+    for mark in marks:
+        counts[mark.sign] += 1
+        found[mark.sign] = mark
+    first = [mark for mark in (ACCEPTED, REFUSED, SKIPPED) if mark.sign in found]
+    rest = sorted((mark for mark in found.values() if mark not in first), key=lambda m: m.sign)
+    return [(mark, counts[mark.sign]) for mark in [*first, *rest]]

@@ -15,6 +15,7 @@ from typing import Any
 from hil.errors import HilError
 from hil.runs import journal as journals
 from hil.runs import outcome
+from hil.runs.stream import Cells
 from hil.verdicts import Verdict
 
 ROOT = Path("results")
@@ -207,7 +208,7 @@ class RunFolder:
 
     def exit_code(self) -> int:
         """See `hil.runs.outcome.exit_code`."""
-        return outcome.exit_code(self.records(), self.read_meta())
+        return outcome.exit_code(Cells(self.journal), self.read_meta())
 
 
 def newest(root: Path = ROOT) -> list[Path]:

@@ -78,17 +78,16 @@ class Totals(NamedTuple):
 
 def totals(records: Iterable[Mapping[str, Any]], meta: Mapping[str, Any]) -> Totals:
     """Count `records` (all of a journal's, or the last of each cell); `meta` is run.json."""
+    last = {r["cell"]: (outcome_of(r), str(r.get("verdict"))) for r in records}
     counts = dict.fromkeys(Outcome, 0)
     verdicts: dict[str, int] = {}
-    cells = last_of_each(records)
-    for record in cells:
-        counts[outcome_of(record)] += 1
-        verdict = str(record.get("verdict"))
+    for outcome, verdict in last.values():
+        counts[outcome] += 1
         verdicts[verdict] = verdicts.get(verdict, 0) + 1
     planned = meta.get("cells")
     return Totals(
-        planned=planned if isinstance(planned, int) else len(cells),
-        judged=len(cells),
+        planned=planned if isinstance(planned, int) else len(last),
+        judged=len(last),
         passed=counts[Outcome.PASS],
         known=counts[Outcome.KNOWN],
         skipped=counts[Outcome.SKIP],

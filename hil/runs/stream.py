@@ -8,7 +8,8 @@ an export, reads the journal through this instead of `journal.scan`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,19 +68,36 @@ class Cells:
         """The cells' ids."""
         return self._places.keys()
 
+    def __contains__(self, cell: object) -> bool:
+        return cell in self._places
+
     def __iter__(self) -> Iterator[Record]:
         return self.records(self._places)
 
     def records(self, ids: Iterable[str]) -> Iterator[Record]:
         """The records of some cells, in the order of ``ids``."""
+        for cell, line in self.lines(ids):
+            yield journal.decode(line) or {"cell": cell, "verdict": "unreadable"}
+
+    def lines(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Some cells, each with the line of its record as it stands in the journal."""
         if not self._places:
             return
+        with self.reader() as line_of:
+            for cell in ids:
+                yield cell, line_of(cell)
+
+    @contextmanager
+    def reader(self) -> Iterator[Callable[[str], bytes]]:
+        """The journal held open: a function from a cell's id to the line of its record."""
         with self.path.open("rb") as file:
             descriptor = file.fileno()
-            for cell in ids:
+
+            def line_of(cell: str) -> bytes:
                 start, length = self._places[cell]
-                entry = journal.decode(os.pread(descriptor, length, start))
-                yield {"cell": cell, "verdict": "unreadable"} if entry is None else entry
+                return os.pread(descriptor, length, start)
+
+            yield line_of
 
 
 def _names(line: bytes) -> tuple[str | None, str | None]:

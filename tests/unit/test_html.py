@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import base64
 import html.parser
 import json
 import runpy
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from hil.errors import HilError
 from hil.report import throughput
 from hil.report.grid import whole
 from hil.report.html import render, write_html
-from hil.report.pack import pack
+from hil.report.pack import SHEET, Table, script_json, sheets
 from hil.runs.folder import RunFolder
 
 DATA = Path(__file__).parent / "data"
@@ -53,53 +55,56 @@ class Page(html.parser.HTMLParser):
         return [attrs for tag, attrs in self.tags if tag == "button" and "data-i" in attrs]
 
 
-def unpack(text: str) -> list[Any]:
-    """As report.js does."""
+def summaries(page: Page) -> list[dict[str, str]]:
+    """What report.js filters by."""
+    data = json.loads(page.scripts[0])
+    names = ("cell", "verdict", "outcome", "mark", "driver", "known", "reason")
+    return [
+        dict(zip(names, (data["words"][n] or "" for n in row), strict=True)) for row in data["rows"]
+    ]
+
+
+def records(page: Page) -> list[Any]:
+    """The records in the page's sheets, as evidence.js finds them."""
+    found: list[Any] = []
+    for sheet in page.scripts[2:]:
+        lines = zlib.decompress(base64.b64decode(sheet)).split(b"\n")
+        found += map(json.loads, lines)
+    return found
+
+
+def test_records_come_back_whole() -> None:
+    given = FAKE["records"](3 * SHEET - 1) + FAKE["small"]()[:1] + FAKE["hostile"]()
+    found = "".join(sheets((json.dumps(record).encode() for record in given), len(given)))
+    page = Page(f"<script></script><script></script>{found}")
+    assert records(page) == given
+    assert [attrs.get("id") for tag, attrs in page.tags if tag == "script"][2:] == [
+        f"sheet-{n}" for n in range(4)
+    ]
+
+
+def test_words_are_written_once() -> None:
+    table = Table()
+    table.add(["a", "b", None])
+    table.add(["b", "b", "</script>"])
+    text = script_json(table.as_dict())
+    assert "</script>" not in text
     data = json.loads(text)
-    pool: list[Any] = []
-
-    def whole(value: Any) -> Any:
-        if isinstance(value, list):
-            if value[0] < 0:
-                return [whole(part) for part in value[1:]]
-            names = data["shapes"][value[0]]
-            assert len(names) == len(value) - 1
-            return {n: whole(part) for n, part in zip(names, value[1:], strict=True)}
-        return pool[value["$"]] if isinstance(value, dict) else value
-
-    for entry in data["pool"]:
-        pool.append(whole(entry))
-    return [whole(cell) for cell in data["cells"]]
-
-
-def full(value: Any) -> Any:
-    """Without what is null or empty."""
-    if isinstance(value, dict):
-        return {k: full(v) for k, v in value.items() if v is not None and v not in ("", [], {})}
-    return [full(part) for part in value] if isinstance(value, list) else value
-
-
-def test_packed_records_come_back_whole() -> None:
-    records = FAKE["records"](200) + FAKE["small"]() + FAKE["hostile"]()
-    assert unpack(pack(records)) == full(records)
-
-
-def test_true_and_one_stay_apart_when_packed() -> None:
-    cells = [{"a": True, "b": 1, "c": 1.0, "d": [True, 1]}, {"a": 1, "b": True}]
-    assert str(unpack(pack(cells))) == str(cells)
+    assert data["words"] == ["a", "b", None, "</script>"]
+    assert data["rows"] == [[0, 1, 2], [1, 1, 3]]
 
 
 def test_packing_is_worth_its_while() -> None:
-    records = FAKE["records"](1000)
-    assert len(pack(records)) < len(json.dumps(records)) / 3
-    assert len(render(records)) < 800_000
+    given = FAKE["records"](1000)
+    assert len(render(given)) < len(json.dumps(given)) / 4
 
 
 def test_every_cell_has_a_square_with_its_evidence() -> None:
-    records = FAKE["small"]()
-    page = Page(render(records, FAKE["meta"](20)))
-    cells = unpack(page.scripts[0])
-    assert len(page.squares()) == len(cells) == len(records)
+    given = FAKE["small"]()
+    page = Page(render(given, FAKE["meta"](20)))
+    cells = summaries(page)
+    assert len(page.squares()) == len(cells) == len(given)
+    assert records(page) == given
     for square in page.squares():
         cell = cells[int(square["data-i"] or "")]
         assert square["title"] == f"{cell['cell']}: {cell['verdict']}"
@@ -132,11 +137,11 @@ def test_hostile_text_stays_text() -> None:
     folder = RunFolder(DATA / "runs" / "hostile")
     text = render(folder.records(), folder.read_meta())
     page = Page(text)
-    assert len(page.scripts) == 2
+    assert len(page.scripts) == 3
     assert not {tag for tag, _ in page.tags} & {"b", "i"}
     assert not [a for tag, a in page.tags if tag == "a" and "javascript" in (a["href"] or "")]
     assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
-    cells = unpack(page.scripts[0])
+    cells = records(page)
     assert cells[0]["evidence"]["log"] == [FAKE["HOSTILE"]]
     assert "{{ 7 * 7 }}" in " ".join(page.words)
     assert "\x1b" not in text
@@ -146,7 +151,7 @@ def test_hostile_text_stays_text() -> None:
 def test_an_empty_run_makes_a_page() -> None:
     page = Page(render([], {}))
     assert page.squares() == []
-    assert unpack(page.scripts[0]) == []
+    assert summaries(page) == records(page) == []
 
 
 def test_the_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
