@@ -33,10 +33,13 @@ if [ -n "${ARM:-}" ]; then
         "fdtoverlay device-tree-compiler"
     )
 fi
-# what tests of `make test` compile with
+# what tests of `make test` compile with and look at pages with
 wanted=(
     "/usr/include/stdio.h libc6-dev"
     "/usr/include/linux/videodev2.h linux-libc-dev"
+    # pages are opened in a browser
+    "/usr/bin/chromium chromium"
+    "/usr/bin/chromedriver chromium-driver"
 )
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -127,7 +130,7 @@ programs() {
             "    .venv/bin/hil run --kernel SPEC    the same"
     fi
     if [ -n "$extra" ]; then
-        say "note: no $(printf '%s\n' "$extra" | sed 's/ .*//' | words): tests that compile with it are skipped"
+        say "note: no $(printf '%s\n' "$extra" | sed 's/ .*//' | words): tests that need it are skipped"
     fi
     if ! have apt-get; then
         say "note: no apt-get: only local kernels (--kernel deb:FILE[,FILE] or dir:PATH)"

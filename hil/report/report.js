@@ -103,7 +103,7 @@
     }
     $("shown").textContent = shown === cells.length ? "" : `${shown} of ${cells.length} cells`;
   }
-  form.addEventListener("input", filter);
+  for (const event of ["input", "change"]) form.addEventListener(event, filter);
   form.addEventListener("reset", () => setTimeout(filter));
   form.addEventListener("submit", (event) => event.preventDefault());
 
