@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from typing import NoReturn, TypeAlias
 
@@ -45,3 +46,14 @@ def count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 64:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a number from 1 to 64")
     return int(text)
+
+
+def out_and_json(parser: argparse.ArgumentParser) -> None:
+    """The options of what reads runs: where they are, and in which form to tell of them."""
+    parser.add_argument("--out", metavar="DIR", default="results", help="where run folders are")
+    parser.add_argument("--json", action="store_true", help="as JSON, for machines")
+
+
+def print_json(value: object) -> None:
+    """On standard output, ASCII: what a kernel said may hold anything."""
+    print(json.dumps(value, indent=1, default=str))

@@ -22,6 +22,7 @@ from hil.report.beside import Beside, Column, Record, Row
 from hil.report.marks import Mark, legend, mark_of
 from hil.report.output import write_whole
 from hil.report.pack import Table, script_json, sheets
+from hil.report.text import gist
 from hil.runs.diff import MEANING, Kind, answer
 from hil.runs.folder import RunFolder
 from hil.runs.outcome import Outcome, outcome_of
@@ -204,15 +205,15 @@ def _changes(beside: Beside, places: dict[str, int]) -> list[_Change]:
             continue
         groups: list[_Group] = []
         for kind, rows in step.kinds.items():
-            alike: dict[tuple[Mark | None, Mark | None, str], list[Row]] = {}
-            for row in rows:
-                old, new = step.old.records.get(row.cell), step.new.records.get(row.cell)
-                key = (_mark(old), _mark(new), _told(old, new))
-                alike.setdefault(key, []).append(row)
-            groups += [
-                _Group(kind, *key, _listing(own, places), len(own) - _LISTED)
-                for key, own in sorted(alike.items(), key=lambda item: -len(item[1]))
-            ]
+            fates = (
+                (row, step.old.records.get(row.cell), step.new.records.get(row.cell))
+                for row in rows
+            )
+            groups += _groups(
+                kind,
+                ((row, _mark(old), _mark(new), _told(old, new)) for row, old, new in fates),
+                places,
+            )
         total = sum(map(len, step.kinds.values()))
         found.append(_Change(step.old, step.new, number, total, groups))
     return found
@@ -230,6 +231,19 @@ def _told(old: Record | None, new: Record | None) -> str:
     if outcome_of(new) is Outcome.PASS and outcome_of(old) is not Outcome.PASS:
         return f"was: {one}"
     return other
+
+
+def _groups(
+    kind: Kind, fates: Iterable[tuple[Row, Mark | None, Mark | None, str]], places: dict[str, int]
+) -> list[_Group]:
+    """Rows that went from the same mark to the same, for reasons of the same gist."""
+    alike: dict[tuple[Mark | None, Mark | None, str], tuple[str, list[Row]]] = {}
+    for row, old, new, told in fates:
+        alike.setdefault((old, new, gist(told)), (told, []))[1].append(row)
+    return [
+        _Group(kind, old, new, told, _listing(rows, places), len(rows) - _LISTED)
+        for (old, new, _), (told, rows) in sorted(alike.items(), key=lambda item: -len(item[1][1]))
+    ]
 
 
 def _listing(rows: Sequence[Row], places: dict[str, int]) -> list[tuple[int, str]]:
@@ -261,17 +275,12 @@ def _bad(beside: Beside, places: dict[str, int]) -> list[tuple[Column, int, list
     """What makes a run exit with 1, run by run."""
     found = []
     for number, column in enumerate(beside.columns):
-        alike: dict[tuple[Mark, str], list[Row]] = {}
-        for row in beside.rows:
-            record = column.records.get(row.cell)
-            if record is not None and outcome_of(record).bad:
-                key = (mark_of(record), str(record.get("reason") or ""))
-                alike.setdefault(key, []).append(row)
-        groups = [
-            _Group(Kind.STILL, None, mark, told, _listing(own, places), len(own) - _LISTED)
-            for (mark, told), own in alike.items()
-        ]
-        if groups:
+        fates = (
+            (row, None, mark_of(record), str(record.get("reason") or ""))
+            for row in beside.rows
+            if (record := column.records.get(row.cell)) is not None and outcome_of(record).bad
+        )
+        if groups := _groups(Kind.STILL, fates, places):
             found.append((column, number, groups))
     return found
 

@@ -10,12 +10,12 @@ from hil.report.grid import memory_families, whole
 from hil.runs.brief import briefs
 from hil.runs.diff import Kind, verdict_kind
 from hil.runs.folder import RunFolder
+from hil.runs.history import release_of
 from hil.runs.outcome import Totals, totals
 from hil.runs.stream import Cells
 from hil.system import release
 
 Record = dict[str, Any]
-_NO_RELEASE = release.Release(10_000, 0)
 
 
 class Row(NamedTuple):
@@ -111,14 +111,6 @@ def kind_between(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -
     if old is None or new is None:
         return Kind.SAME if old is new else Kind.ONLY_NEW if old is None else Kind.ONLY_OLD
     return verdict_kind(old, new)
-
-
-def release_of(kernel: str) -> release.Release:
-    """A kernel's release for ordering; what is none comes last."""
-    try:
-        return release.parse(kernel)
-    except ValueError:
-        return _NO_RELEASE
 
 
 def _rows(columns: Sequence[Column]) -> list[Row]:

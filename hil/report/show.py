@@ -60,28 +60,31 @@ def show_cell(console: Console, folder: RunFolder, text: str) -> None:
 
 def find_cell(records: Sequence[Mapping[str, Any]], text: str) -> Mapping[str, Any]:
     """The record whose cell's id is `text`, or the only one whose id holds all words of it."""
+    by_id = {str(record["cell"]): record for record in records}
+    return by_id[find_id(list(by_id), text)]
+
+
+def find_id(names: Sequence[str], text: str, where: str = "this run") -> str:
+    """The cell's id that `text` is, or the only one that holds all words of it.
+
+    HilError with those that fit when several do, or the nearest ones when none does.
+    """
     words = text.split()
-    fitting = []
-    for record in records:
-        if record["cell"] == text:
-            return record
-        if words and all(word in record["cell"] for word in words):
-            fitting.append(record)
-    if len(fitting) == 1:
-        return fitting[0]
+    if text in names:
+        return text
+    fitting = [name for name in names if words and all(word in name for word in words)]
+    # A memory class whose name begins another's: "memfd" is not meant to find "memfd-thp".
+    exact = [name for name in fitting if all(word in name.split("/") for word in words)]
+    for found in (fitting, exact):
+        if len(found) == 1:
+            return found[0]
     if fitting:
-        # A memory class whose name begins another's: "memfd" is not meant to find "memfd-thp".
-        exact = [r for r in fitting if all(word in r["cell"].split("/") for word in words)]
-        if len(exact) == 1:
-            return exact[0]
-        names = [record["cell"] for record in exact or fitting]
-        raise HilError(f"{text!r} fits {len(names)} cells", _listing(names))
-    names = [record["cell"] for record in records]
+        raise HilError(f"{text!r} fits {len(exact or fitting)} cells", _listing(exact or fitting))
     near = get_close_matches(text, names, _CANDIDATES, 0.5) or [
         name for name in names if any(word in name for word in words)
     ]
     hint = f"The nearest are:\n  {_listing(near)}" if near else "`hil show RUN` prints the matrix."
-    raise HilError(f"no cell {text!r} among the {len(names)} of this run", hint)
+    raise HilError(f"no cell {text!r} among the {len(names)} of {where}", hint)
 
 
 def _listing(names: Sequence[str]) -> str:

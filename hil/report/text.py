@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 
 from rich.console import Console
@@ -29,6 +30,17 @@ def clean(text: object) -> str:
 def command_line(command: object) -> str:
     """run.json's command, a string or a list of words, as one would type it."""
     return shlex.join(map(str, command)) if isinstance(command, list) else str(command)
+
+
+_CHANGING = re.compile(r"\[ *\d+\.\d+\]|\d+|VIDIOC_[A-Z]+_BUF|VIDIOC_QBUF")
+
+
+def gist(reason: object) -> str:
+    """A reason without what differs from cell to cell: numbers, times, which of the calls.
+
+    Reasons with the same gist are told once, in the words of the first.
+    """
+    return _CHANGING.sub("#", str(reason or ""))
 
 
 def signs_fit(console: Console) -> bool:

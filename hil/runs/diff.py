@@ -26,7 +26,7 @@ class Kind(enum.StrEnum):
     NEW = "new"
     """Bad, and was not."""
     FLAKY = "flaky"
-    """Verdicts differ, but both runs' kernels have shown the same in some run."""
+    """Verdicts differ, but not always: see `hil.report.diff.compare`."""
     FIXED = "fixed"
     STILL = "still bad"
     APPEARED = "now known"
@@ -43,7 +43,7 @@ class Kind(enum.StrEnum):
 
 MEANING: dict[Kind, str] = {
     Kind.NEW: "bad in the second, and was not in the first",
-    Kind.FLAKY: "the verdict differs, but it does so from run to run of one kernel too",
+    Kind.FLAKY: "another verdict, but the other kernel has come to it too in some run",
     Kind.FIXED: "bad in the first, and is no longer",
     Kind.STILL: "bad in both",
     Kind.APPEARED: "a known defect of the second, not of the first",
@@ -96,14 +96,15 @@ def told(record: Record) -> dict[str, object]:
     """The part of the evidence that is compared: name -> value, plain enough to be printed."""
     evidence = record.get("evidence") or {}
     pins, second = evidence.get("pins") or {}, evidence.get("second_pin") or {}
-    held = (pins.get("during") or {}).get("live")
-    pages = (evidence.get("buffer") or {}).get("pages")
+    held, buffer = (pins.get("during") or {}).get("live"), evidence.get("buffer") or {}
+    if held:  # other planes' pages are no more than companions
+        held = max(0, held - (buffer.get("companion_pages") or 0))
     calls = evidence.get("pin_calls")
     data = evidence.get("data") or {}
     return {
         "stage": evidence.get("stage"),
         # Buffers may differ in length between boards and drivers: what counts is each page once.
-        "pins while held": "one a page" if held and held == pages else held,
+        "pins while held": "one a page" if held and held == buffer.get("pages") else held,
         "pins at the end": (pins.get("after") or {}).get("live"),
         "zones": _zones(evidence),
         "pages pinned in movable memory": bool(evidence.get("unsuitable_pages")),

@@ -21,7 +21,7 @@ from hil.lab import board, kvm, snapshot
 from hil.memory.bench import KINDS
 from hil.report.marks import ACCEPTED, FIXED, REFUSED, SKIPPED, WORDS
 from hil.rules import table
-from hil.runs import act, outcome, trial
+from hil.runs import act, diff, outcome, trial
 from hil.runs.suite import make_record
 from hil.system.release import parse
 from hil.verdicts import MEANING, Verdict
@@ -39,6 +39,13 @@ def test_every_verdict_is_explained() -> None:
     assert [row[0] for row in explained] == [str(verdict) for verdict in Verdict]
     (words,) = tables(TEXTS["docs/verdicts.md"], "word", "verdict")
     assert {row[1]: row[0] for row in words} == {str(v): word for v, word in WORDS.items()}
+
+
+def test_kinds_of_differences_are_what_the_code_says() -> None:
+    (rows,) = tables(TEXTS["docs/history.md"], "kind", "what it means")
+    assert {row[0]: row[1] for row in rows} == {
+        str(kind): text for kind, text in diff.MEANING.items() if kind is not diff.Kind.SAME
+    }
 
 
 def test_signs_of_the_matrix_are_the_ones_shown() -> None:
