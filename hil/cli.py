@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from hil.commands import diff, doctor, export, flaky, history, kernels, matrix, run, show
+from hil.commands import diff, doctor, export, flaky, history, kernels, matrix, report, run, show
 from hil.commands.arguments import EXITS, Parser
 from hil.errors import HilError
 
-COMMANDS = (run, kernels, doctor, show, matrix, history, diff, flaky, export)
+COMMANDS = (run, kernels, doctor, show, matrix, history, diff, flaky, report, export)
 """In the order in which the help text lists them."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,17 @@ $b poweroff -f
 """
 
 
-def run_inside(program: Path, kernel: str, folder: Path, seconds: float = 240) -> dict[str, Any]:
-    """Boot a guest cold and run ``program`` in it: the JSON object that it prints.
+def run_inside(
+    program: Path,
+    kernel: str,
+    folder: Path,
+    seconds: float = 240,
+    files: Mapping[str, bytes] | None = None,
+) -> dict[str, Any]:
+    """Boot a guest cold and run ``program`` in it: the JSON objects that it prints, as one.
 
-    ``folder`` is an empty one for the guest's memory and console.
+    ``folder`` is an empty one for the guest's memory and console; ``files`` are executable, in
+    /own.
     """
     board = boards.load("virtual-x86")
     virtual = VirtualBoard(board, kernels.get(kernel, say=lambda *_: None), cold=True)
@@ -46,6 +54,7 @@ def run_inside(program: Path, kernel: str, folder: Path, seconds: float = 240) -
         "init": (0o755, init.replace(_ENTER, _ENTER_OURS).encode()),
         "own/start.sh": (0o644, (start.partition(_SUITE)[0] + _RUN).encode()),
         "own/program.py": (0o644, program.read_bytes()),
+        **{f"own/{name}": (0o755, data) for name, data in (files or {}).items()},
     }
     cpio.pack(own, folder / "own")
     initramfs, memory = folder / "initramfs", folder / "ram"
