@@ -19,15 +19,12 @@ static void make(size_t need)
 	address = single(length);
 }
 
-/*@ anonymous-zero-page: single */
+/*@ anonymous-zero-page: single read-each */
 static void make(size_t need)
 {
-	volatile char *start;
-
 	length = UP(need, PAGE);
-	start = address = single(length);
-	for (size_t at = 0; at < length; at += PAGE)
-		(void)start[at];
+	address = single(length);
+	read_each(address, length);
 }
 
 /*@ anonymous-unaligned: single fill */
@@ -282,43 +279,47 @@ static void make(size_t need)
 		cannot("F_SEAL_FUTURE_WRITE: %s", strerror(errno));
 }
 
-/*@ memfd-readonly: shared memfd fill */
-/* A shared read-only mapping through a descriptor that can't write; SEALS before that. */
-static void make(size_t need)
+/*@ sealed-memfd: shared memfd fill */
+/* A memory file that is full, not mapped, and sealed. */
+static int sealed_memfd(size_t size, int seals)
 {
-	char path[64];
-	volatile char *start;
-	int fd;
+	int fd = memory_file(size, MFD_ALLOW_SEALING);
+	char *start = shared(size, fd);
 
-	length = UP(need, PAGE);
-	fd = memory_file(length, MFD_ALLOW_SEALING);
-	address = shared(length, fd);
-	fill(address, length);
-	munmap(address, length);
-	if (SEALS && fcntl(fd, F_ADD_SEALS, SEALS))
+	fill(start, size);
+	munmap(start, size);
+	if (seals && fcntl(fd, F_ADD_SEALS, seals))
 		cannot("F_ADD_SEALS: %s", strerror(errno));
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	start = address = place(length, PROT_READ, MAP_SHARED, open(path, O_RDONLY | O_CLOEXEC), 0);
-	for (size_t at = 0; at < length; at += PAGE)
+	return fd;
+}
+
+/*@ read-each */
+static void read_each(const volatile char *start, size_t size)
+{
+	for (size_t at = 0; at < size; at += PAGE)
 		(void)start[at];
 }
 
-/*@ memfd-sealed-private: shared memfd fill */
+/*@ memfd-readonly: sealed-memfd read-each */
+/* A shared read-only mapping, through a descriptor that can't write. */
 static void make(size_t need)
 {
-	volatile char *start;
-	int fd;
+	char path[64];
 
 	length = UP(need, PAGE);
-	fd = memory_file(length, MFD_ALLOW_SEALING);
-	address = shared(length, fd);
-	fill(address, length);
-	munmap(address, length);
-	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE))
-		cannot("F_ADD_SEALS: %s", strerror(errno));
-	start = address = place(length, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
-	for (size_t at = 0; at < length; at += PAGE)
-		(void)start[at];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", sealed_memfd(length, SEALS));
+	address = place(length, PROT_READ, MAP_SHARED, open(path, O_RDONLY | O_CLOEXEC), 0);
+	read_each(address, length);
+}
+
+/*@ memfd-sealed-private: sealed-memfd read-each */
+static void make(size_t need)
+{
+	int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+
+	length = UP(need, PAGE);
+	address = place(length, PROT_READ | PROT_WRITE, MAP_PRIVATE, sealed_memfd(length, seals), 0);
+	read_each(address, length);
 }
 
 /*@ memfd-secret: place fill */
@@ -520,19 +521,18 @@ static void settle(void)
 	length -= PAGE;
 }
 
-/*@ device-mapping: place */
+/*@ device-mapping: place read-each */
 /* Device memory: DEVICE is a PCI resource of sysfs, or a device-dax node. */
 static void make(size_t need)
 {
-	volatile char *start;
 	int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
 
 	length = UP(need, (size_t)ALIGNMENT);
 	if (fd < 0)
 		cannot("%s: %s: name what this machine has in DEVICE", DEVICE, strerror(errno));
-	start = address = place(length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	for (size_t at = 0; at < length && TOUCH; at += PAGE)
-		(void)start[at];
+	address = place(length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (TOUCH)
+		read_each(address, length);
 }
 
 /*@ udmabuf: place memfd fill */
