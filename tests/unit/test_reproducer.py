@@ -19,6 +19,7 @@ from hil.report.grid import whole
 from hil.report.reproducer import NoReproducerError, program
 from hil.report.reproducer.classes import Recipe, recipe
 from hil.report.reproducer.parts import linked, parts
+from hil.rules.table import table
 
 CLASSES = sorted(all_classes())
 META = {
@@ -150,6 +151,20 @@ def test_nothing_false_is_made(changed: dict[str, Any], told: str) -> None:
     with pytest.raises(NoReproducerError) as error:
         program(record(**changed), META)
     assert told in error.value.reason
+
+
+def test_what_hangs_on_chance_has_no_program() -> None:
+    name = "v4l2-vivid-video0"
+    of_contig = {"name": name, "node": "/dev/video0", "family": "vb2-dma-contig",
+                 "allocator": "dma-contig", "directions": ["capture"]}  # fmt: skip
+    rows = {row.id for row in table("vb2-dma-contig").rows if "scattered" in row.when}  # type: ignore[union-attr]
+    assert rows
+    for rule in rows:
+        with pytest.raises(NoReproducerError, match="which frames the memory gets"):
+            program(record(rule=rule), {"pinners": [of_contig]})
+    both = {**of_contig, "directions": ["capture", "output"]}
+    with pytest.raises(NoReproducerError, match="a picture of a size"):
+        program(record(), {"pinners": [both]})
 
 
 def test_hostile_text_stays_in_strings_and_comments(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hil.report.grid import whole
 from hil.report.reproducer.classes import Recipe, recipe, shared
 from hil.report.reproducer.parts import linked, parts
 from hil.report.text import clean, command_line
-from hil.rules.table import Rule, rule_for
+from hil.rules.table import Rule, rule_for, table
 from hil.system import release as releases
 from hil.verdicts import Verdict
 
@@ -53,6 +53,7 @@ _SIZES = {
     "SDR": "(format).fmt.sdr.buffersize",
     "META": "(format).fmt.meta.buffersize",
 }
+_CHANCE = frozenset({"scattered", "above_4g"})
 # What this program can't see: it would be silent where the suite was not.
 _UNSEEN = {
     Verdict.NO_RULE: "no rule says what must happen",
@@ -78,6 +79,7 @@ def program(record: Record, meta: Mapping[str, Any]) -> str:
     _must_be_seen(record)
     pinner, macros = _pinner(record, meta)
     streams = _streams(record, macros)
+    _must_not_hang_on_chance(record, meta)
     macros |= {**_expectation(record, meta), **_words(record), **memory.macros, **_blind(record)}
     if condition == "dontneed":
         macros["IS_SHARED"] = str(int(shared(str(record["memory"]))))
@@ -102,6 +104,20 @@ def _must_be_seen(record: Record) -> None:
             raise NoReproducerError(
                 "the bytes that were wrong went through the device in a way that only the suite "
                 "knows to compare"
+            )
+
+
+def _must_not_hang_on_chance(record: Record, meta: Mapping[str, Any]) -> None:
+    """Where the rule looks at the frames that the memory happened to get, others decide anew."""
+    told = _told(record, meta)
+    if told.get("allocator") == "dma-contig" and len(told.get("directions") or ()) > 1:
+        raise NoReproducerError(f"{record['pinner']} sets a picture of a size that the rule is for")
+    found = table(str(told.get("family") or ""))
+    for held in (found, table(found.base) if found is not None and found.base else None):
+        row = next((r for r in held.rows if r.id == record.get("rule")), None) if held else None
+        if row is not None and (chance := _CHANCE & row.when.keys()):
+            raise NoReproducerError(
+                f"what must happen hangs on which frames the memory gets ({', '.join(chance)})"
             )
 
 
