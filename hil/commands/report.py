@@ -48,6 +48,7 @@ def _report(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from hil.errors import HilError
+    from hil.lab.progress import Line
     from hil.report import mail
     from hil.report.output import write_whole
     from hil.report.reproducer import NoReproducerError, program
@@ -56,7 +57,8 @@ def _report(options: argparse.Namespace) -> int:
 
     root = Path(options.out)
     run = RunFolder.find(options.of_run, root) if options.of_run else None
-    found = sightings(root, options.cell, run)
+    with Line() as line:
+        found = sightings(root, options.cell, run, line)
     focus = chosen(found, run, options.kernel.removeprefix("debian:").removeprefix("v"))
     source, why = "", ""
     try:

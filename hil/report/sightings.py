@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hil.errors import HilError
-from hil.report.show import find_cell
-from hil.runs.folder import RunFolder, newest
+from hil.report.show import find_id
+from hil.runs.folder import RunFolder
+from hil.runs.history import History
+from hil.runs.index import Say
 from hil.runs.outcome import Outcome, outcome_of
 from hil.runs.stream import Cells
 from hil.system import release as releases
@@ -53,26 +55,24 @@ class Sighting(NamedTuple):
         return not self.meta.get("own_modules")
 
 
-def sightings(root: Path, text: str, only: RunFolder | None = None) -> list[Sighting]:
+def sightings(
+    root: Path, text: str, only: RunFolder | None = None, say: Say = lambda text: None
+) -> list[Sighting]:
     """The cell that ``text`` means (its id, or a part that one id alone has) in each run of
-    ``root``, the oldest run first.
+    ``root``, by kernel and time.
 
-    ``only`` is the run whose cells decide what ``text`` means.  HilError when no cell or several
-    fit, or when there is no run.
+    ``only`` is the run whose cells decide what ``text`` means.  ``say`` hears of long work.
+    HilError when no cell or several fit, or when there is no run.
     """
-    folders = [RunFolder(path) for path in reversed(newest(root))]
+    with History(root, say) as history:
+        ids = history.cells() if only is None else list(Cells(only.journal).ids)
+        cell = find_id(ids, text, f"the runs in {root}/" if only is None else only.name)
+        folders = [RunFolder(seen.run.path) for seen in history.of(cell)]
     if only is not None and all(f.path.resolve() != only.path.resolve() for f in folders):
         folders.append(only)
-    if not folders:
-        raise HilError(f"{root}/ holds no run", "Make one: hil run; --out DIR names the folder.")
-    journals = [Cells(folder.journal) for folder in folders]
-    asked = journals if only is None else [Cells(only.journal)]
-    ids = dict.fromkeys(cell for cells in asked for cell in cells.ids)
-    cell = str(find_cell([{"cell": name} for name in ids], text)["cell"])
     return [
-        Sighting(folder, folder.read_meta(), next(cells.records([cell])))
-        for folder, cells in zip(folders, journals, strict=True)
-        if cell in cells.ids
+        Sighting(folder, folder.read_meta(), next(Cells(folder.journal).records([cell])))
+        for folder in folders
     ]
 
 
