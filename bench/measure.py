@@ -37,7 +37,7 @@ ONE = "v4l2-vivid-video0/anonymous/capture/steady"
 NODE = "/dev/video0"
 OTHER = "v4l2-vivid-video0/shared-anonymous/capture/steady"
 GIGANTIC = "v4l2-vivid-video0/hugetlb-1g-private/capture/steady"
-TWO_HUNDRED = "video0/ or video1/ or (video0-prepare/ and memfd)"
+TWO_HUNDRED = "steady and (video0/ or video1/ or (video0-prepare/ and memfd))"
 LOSING = ("panic", "vanish", "spin", "stuck", "freeze")
 
 
@@ -73,7 +73,7 @@ def figure(key: str, title: str, unit: str, values: list[float], **more: Any) ->
 
 def starts(job: Job) -> Iterator[Figure]:
     """QEMU start to the first cell."""
-    choice = "video0/anonymous/capture"
+    choice = ONE
     place = job.place("starts")
     job.say("warming up")
     lab.hil_run(place, "--kernel", job.kernel, "-k", choice)

@@ -16,6 +16,7 @@ import os
 import select
 import signal
 import struct
+import threading
 from collections.abc import Callable
 from pathlib import PurePath
 from types import TracebackType
@@ -27,7 +28,8 @@ KILL_WAIT = 2.0
 """Seconds after SIGKILL until a child counts as unkillable."""
 
 _PR_SET_PDEATHSIG = 1
-_prctl = ctypes.CDLL(None).prctl
+_libc = ctypes.PyDLL(None, use_errno=True)  # the lock stays held: the child has its only thread
+_prctl = _libc.prctl
 _prctl.argtypes = (ctypes.c_int, ctypes.c_ulong)
 _LENGTHS = struct.Struct("QQ")
 _LENGTHS_AT = 16
@@ -122,7 +124,7 @@ def run(
     killed; it must not block.  Comes back after that and KILL_WAIT at the latest.
     """
     parent = os.getpid()
-    pid = os.fork()
+    pid = _fork()
     if pid == 0:
         _child(board, parent, work)
     watch = -1
@@ -154,6 +156,22 @@ def run(
         os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
         usage.ru_stime,
     )
+
+
+def _fork() -> int:
+    """fork(2); without what CPython does around it, where that is for other threads only.
+
+    os.fork() renews locks, reseeds generators and calls every handler of os.register_at_fork(), in
+    the child and the parent: 200 pages written that both then have to copy.  With one thread no
+    lock can be held by another, and the cells' generators have seeds of their own.
+    """
+    if threading.active_count() > 1:
+        return os.fork()
+    pid: int = _libc.fork()
+    if pid < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return pid
 
 
 def aside(work: Callable[[], Result], seconds: float) -> Result | None:

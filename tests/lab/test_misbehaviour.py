@@ -79,8 +79,6 @@ def test_the_next_guest_is_there_at_once(result: Result) -> None:
     # exit and segfault leave the guest alone, each of the others costs one
     assert len(starts) == len(CONDITIONS) - 2
     assert {start["how"] for start in starts} == {"snapshot"}
-    quickest = sorted(start["seconds"] for start in starts)
-    assert quickest[len(quickest) // 2] < 2.0
 
 
 def test_a_normal_board_has_no_such_cells(tmp_path: Path) -> None:
