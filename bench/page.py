@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-BEGIN = "<!-- measured: bench/measure.py writes from here -->"
-END = "<!-- measured: to here -->"
+_BEGIN = "<!-- measured: {} writes from here -->"
+_END = "<!-- measured: to here -->"
 
 
 class Figure(NamedTuple):
@@ -117,10 +117,11 @@ def section(title: str, about: str, own: Iterable[Figure], figures: Mapping[str,
     return "\n\n".join(parts)
 
 
-def replaced(text: str, inner: str) -> str:
-    """``text`` with what stands between the markers replaced; ValueError where they are missing."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def replaced(text: str, inner: str, program: str = "bench/measure.py") -> str:
+    """``text`` with what a program measured replaced; ValueError where its markers are missing."""
+    marker = _BEGIN.format(program)
+    before, begin, rest = text.partition(marker)
+    _, end, after = rest.partition(_END)
     if not begin or not end:
-        raise ValueError(f"the page has no {BEGIN} .. {END}")
-    return f"{before}{BEGIN}\n\n{inner.strip()}\n\n{END}{after}"
+        raise ValueError(f"the page has no {marker} .. {_END}")
+    return f"{before}{marker}\n\n{inner.strip()}\n\n{_END}{after}"

@@ -3,21 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from hil.report.beside import Beside, Record, Row
-from hil.report.marks import MISSING, legend, mark_of
+from hil.report.marks import MISSING, Mark, legend, mark_of
 from hil.report.text import fit, signs_fit
 from hil.runs.diff import answer
 from hil.runs.folder import RunFolder
 from hil.runs.outcome import Outcome, outcome_of
 
 _SHOWN = 60
+_SHORT = {"capture": "cap", "output": "out"}
 
 
 def print_across(console: Console, folders: Sequence[RunFolder]) -> None:
@@ -72,44 +72,86 @@ def _print_changes(
     changing: Sequence[tuple[Row, list[Record | None]]],
     signs: bool,
 ) -> None:
-    """Cells with the same memory class, condition and fate make one row."""
-    alike: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[Row]] = {}
+    """Cells with the same memory class, condition and fate make one line."""
+    alike: dict[tuple[str, str, tuple[Mark, ...]], list[Row]] = {}
+    errnos: dict[tuple[str, str, str], list[Row]] = {}
+    heads = _heads(beside)
     for row, records in changing:
-        squares = tuple(_squares(records, signs))
-        alike.setdefault((row.memory, row.condition, squares), []).append(row)
+        marks = tuple(MISSING if record is None else mark_of(record) for record in records)
+        if len(set(marks) - {MISSING}) > 1:
+            alike.setdefault((row.memory, row.condition, marks), []).append(row)
+        else:
+            errnos.setdefault((row.memory, row.condition, _spans(heads, records)), []).append(row)
     same = len(beside.rows) - len(changing)
     console.print(Text(f"{len(changing)} cells differ, {same} do not", style="bold"))
-    if not alike:
-        console.print()
-        return
-    steady = {condition for _, condition, _ in alike} == {"steady"}
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    table.add_column("memory class", overflow="fold", min_width=12)
-    table.add_column("direction", no_wrap=True)
-    if not steady:
-        table.add_column("condition", overflow="fold", min_width=8)
-    for head in _heads(beside):
-        table.add_column(fit(console, head), no_wrap=True, justify="center")
-    table.add_column("cells", justify="right", no_wrap=True)
-    for (memory, condition, found), rows in list(alike.items())[:_SHOWN]:
-        ways = {row.direction for row in rows}
-        names = [fit(console, memory), "both" if len(ways) > 1 else fit(console, *ways)]
-        names += [] if steady else [fit(console, condition)]
-        texts = [Text(fit(console, sign), style=style) for sign, style in found]
-        table.add_row(*names, *texts, str(len(rows)))
-    console.print(Padding(table, (0, 0, 0, 2), expand=False), highlight=False)
+    labels = [[memory, _way(rows)] for (memory, _, _), rows in alike.items()]
+    if any(condition != "steady" for _, condition, _ in alike):
+        for label, (_, condition, _) in zip(labels, alike, strict=True):
+            label.append(condition)
+    lines = [
+        ([Text(mark.sign if signs else mark.plain, style=mark.style) for mark in marks], len(rows))
+        for (_, _, marks), rows in alike.items()
+    ]
+    _print_lines(console, heads, labels[:_SHOWN], lines[:_SHOWN])
     if (more := len(alike) - _SHOWN) > 0:
-        console.print(Text(f"  and {more} more rows: the HTML has all", style="dim"))
+        console.print(Text(f"  and {more} more lines: the HTML has all", style="dim"))
+    if errnos:
+        console.print(Text("Only the errno differs", style="bold"))
+    for (memory, condition, told), rows in list(errnos.items())[:_SHOWN]:
+        during = "" if condition == "steady" else f", {condition}"
+        text = f"  {memory}, {_way(rows)}{during}: {told}  ({len(rows)})"
+        console.print(Text(fit(console, text)), highlight=False, soft_wrap=True)
     console.print()
 
 
-def _squares(records: Sequence[Record | None], signs: bool) -> Iterator[tuple[str, str]]:
-    """Sign and style of each; the errno in place of the sign where only that differs."""
-    marks = [MISSING if record is None else mark_of(record) for record in records]
-    alike = len({mark.sign for mark in marks if mark is not MISSING}) < 2
-    for mark, record in zip(marks, records, strict=True):
-        sign = mark.sign if signs else mark.plain
-        yield ((record and alike and answer(record)) or sign, mark.style)
+def _print_lines(
+    console: Console,
+    heads: Sequence[str],
+    labels: Sequence[Sequence[str]],
+    lines: Sequence[tuple[Sequence[Text], int]],
+) -> None:
+    """Labels as wide as there is room for, then a square a kernel, never broken or left out."""
+    if not labels:
+        return
+    widths = [
+        max(len(head), *(len(squares[place]) for squares, _ in lines)) + 1
+        for place, head in enumerate(heads)
+    ]
+    names = ["memory class", "way", "condition"][: len(labels[0])]
+    label_widths = [max(map(len, column)) + 1 for column in zip(names, *labels, strict=True)]
+    room = console.width - 8 - sum(widths)
+    for place in (0, 2):  # what is longest is cut first, but stays legible
+        if (over := sum(label_widths) - room) > 0 and place < len(label_widths):
+            label_widths[place] = max(16, label_widths[place] - over)
+    head = [Text(head, style="dim") for head in heads]
+    for label, squares, count in [
+        (names, head, "cells"),
+        *((label, squares, str(n)) for label, (squares, n) in zip(labels, lines, strict=True)),
+    ]:
+        line = Text("  ")
+        for word, width in zip(label, label_widths, strict=True):
+            cut = word if len(word) < width else word[: width - 2] + "~"
+            line.append(fit(console, cut).ljust(width), "dim" if label is names else "")
+        for square, width in zip(squares, widths, strict=True):
+            line.append_text(square).append(" " * (width - len(square)))
+        line.append(count.rjust(5), "dim")
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _way(rows: Sequence[Row]) -> str:
+    ways = {row.direction for row in rows}
+    return "both" if len(ways) > 1 else _SHORT.get(*ways, *ways)
+
+
+def _spans(heads: Sequence[str], records: Sequence[Record | None]) -> str:
+    """Which errno from which kernel on: "5.10 EFAULT, 6.12 EOVERFLOW"."""
+    told: list[str] = []
+    last: str | None = None
+    for head, record in zip(heads, records, strict=True):
+        if record is not None and (errno := answer(record) or "not made") != last:
+            told.append(f"{errno} from {head} on" if told else errno)
+            last = errno
+    return ", ".join(told)
 
 
 def _heads(beside: Beside) -> list[str]:

@@ -140,24 +140,41 @@ def test_the_table_shows_what_differs_and_counts_the_rest(tmp_path: Path) -> Non
     print_across(console, folders)
     lines = [line.split() for line in REFERENCES["said"](console).splitlines()]
     assert ["2", "cells", "differ,", "1", "do", "not"] in lines
-    assert ["memory", "class", "direction", "5.10", "6.1", "6.12", "cells"] in lines
-    assert ["anonymous", "capture", "stay", "✓", "✓", "1"] in lines
-    assert ["thp", "capture", "✓", "⊘", "LEAK", "1"] in lines
+    assert ["memory", "class", "way", "5.10", "6.1", "6.12", "cells"] in lines
+    assert ["anonymous", "cap", "stay", "✓", "✓", "1"] in lines
+    assert ["thp", "cap", "✓", "⊘", "LEAK", "1"] in lines
     assert ["5.10.200", "3", "2", "1", "0", "0"] in lines
     assert ["6.12.9", "3", "2", "0", "0", "1", "1", "new"] in lines
     assert ["known:", "not-migrated:", "https://example.org/1"] in lines
 
 
-def test_the_errno_stands_where_only_that_differs(tmp_path: Path) -> None:
+def test_where_only_the_errno_differs_it_is_told_from_which_kernel_on(tmp_path: Path) -> None:
     console = REFERENCES["terminal"](100, "ascii")
     folders = [
-        run(tmp_path, "a", "6.1", [record(A, errno="EINVAL")]),
-        run(tmp_path, "b", "6.12", [record(A, errno="EFAULT")]),
+        run(tmp_path, "a", "5.10.200", [record(A, errno="EINVAL")]),
+        run(tmp_path, "b", "6.1", [record(A, errno="EINVAL")]),
+        run(tmp_path, "c", "6.12", [record(A, errno="EFAULT")]),
     ]
     print_across(console, folders)
-    assert ["anonymous", "capture", "EINVAL", "EFAULT", "1"] in [
-        line.split() for line in REFERENCES["said"](console).splitlines()
+    text = REFERENCES["said"](console)
+    assert "anonymous, cap: EINVAL, EFAULT from 6.12 on  (1)" in text
+
+
+@pytest.mark.parametrize("width", [20, 60, 80])
+def test_a_narrow_terminal_loses_no_kernel(tmp_path: Path, width: int) -> None:
+    cell = "v4l2-vivid-video0/file-private-untouched-large-folio/capture/fork"
+    kernels = [f"6.{number}" for number in range(11)]
+    folders = [
+        run(tmp_path, kernel, kernel, [record(cell, "leak" if kernel == "6.5" else "ok")])
+        for kernel in kernels
     ]
+    console = REFERENCES["terminal"](width)
+    print_across(console, folders)
+    found = [line.split() for line in REFERENCES["said"](console).splitlines()]
+    assert ["memory", "class", "way", "condition", *kernels, "cells"] in found
+    line = next(line for line in found if "LEAK" in line)
+    assert line[0].startswith("file-private")
+    assert line[1:] == ["cap", "fork", *"✓✓✓✓✓", "LEAK", *"✓✓✓✓✓", "1"]
 
 
 def test_a_run_of_very_many_cells_gets_the_page_that_draws_as_it_scrolls(

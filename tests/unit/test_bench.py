@@ -65,8 +65,12 @@ def test_figures_survive_json() -> None:
 
 
 def test_only_what_is_between_the_markers_is_replaced() -> None:
-    text = f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n"
-    assert page.replaced(text, "new\n") == f"before\n{page.BEGIN}\n\nnew\n\n{page.END}\nafter\n"
-    assert page.replaced(page.replaced(text, "1"), "2") == page.replaced(text, "2")
+    begin, end = "<!-- measured: a.py writes from here -->", "<!-- measured: to here -->"
+    other = f"<!-- measured: b.py writes from here -->\nkept\n{end}\n"
+    text = f"{other}before\n{begin}\nold\n{end}\nafter\n{other}"
+    expected = f"{other}before\n{begin}\n\nnew\n\n{end}\nafter\n{other}"
+    assert page.replaced(text, "new\n", "a.py") == expected
+    twice = page.replaced(page.replaced(text, "1", "a.py"), "2", "a.py")
+    assert twice == page.replaced(text, "2", "a.py")
     with pytest.raises(ValueError, match="no <!-- measured"):
         page.replaced("no markers", "new")
