@@ -28,7 +28,7 @@
   let whole = false; // all rows at once, for printing
   let open = null, opener = null, focus = null;
   const HEIGHT = 23;
-  const MARGIN = 12;
+  const MARGIN = 30; // rows drawn beyond those in sight, so that not each step draws anew
   const PRINTED = 5000;
 
   // Only the rows in sight are in the document, between two spacers.
@@ -72,13 +72,13 @@
     for (let column = 0; column < WIDTH; column += 1) made.append(square(number, column));
     return made;
   };
-  let drawn = [-1, -1];
+  let drawn = [0, 0];
   function draw(again) {
-    const top = Math.max(0, Math.floor(scroll.scrollTop / HEIGHT) - MARGIN);
-    const first = whole ? 0 : Math.min(top, Math.max(0, shown.length - 1));
-    const last = whole ? Math.min(shown.length, PRINTED)
-      : Math.min(shown.length, first + Math.ceil(scroll.clientHeight / HEIGHT) + 2 * MARGIN);
-    if (!again && drawn[0] === first && drawn[1] === last) return;
+    const top = Math.min(Math.floor(scroll.scrollTop / HEIGHT), Math.max(0, shown.length - 1));
+    const bottom = Math.min(shown.length, top + Math.ceil(scroll.clientHeight / HEIGHT) + 1);
+    if (!again && drawn[0] <= top && drawn[1] >= bottom) return;
+    const first = whole ? 0 : Math.max(0, top - MARGIN);
+    const last = whole ? Math.min(shown.length, PRINTED) : Math.min(shown.length, bottom + MARGIN);
     drawn = [first, last];
     const lines = [];
     for (let place = first; place < last; place += 1) lines.push(line(place));

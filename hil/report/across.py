@@ -177,7 +177,7 @@ def _state(record: Record, mark: Mark) -> tuple[str | None, ...]:
 def _kernels(beside: Beside, marks: Sequence[dict[str, Mark]]) -> list[_Kernel]:
     found = []
     widest = max((column.totals.planned for column in beside.columns), default=0) or 1
-    for column, own, step in zip(beside.columns, marks, beside.steps(), strict=True):
+    for column, own, step in zip(beside.columns, marks, beside.steps, strict=True):
         counts = Counter(own.values())
         bars = [
             _Bar(mark.key, mark.sign, counts[mark], 100 * counts[mark] / widest, mark.text)
@@ -200,7 +200,7 @@ def _kernels(beside: Beside, marks: Sequence[dict[str, Mark]]) -> list[_Kernel]:
 
 def _changes(beside: Beside, places: dict[str, int]) -> list[_Change]:
     found = []
-    for number, step in enumerate(beside.steps()):
+    for number, step in enumerate(beside.steps):
         if step is None:
             continue
         groups: list[_Group] = []

@@ -51,7 +51,7 @@ def _print_totals(console: Console, beside: Beside) -> None:
     for name in ("judged", "ok", "known", "n/a", "bad"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("since the run before", overflow="fold")
-    for column, step in zip(beside.columns, beside.steps(), strict=True):
+    for column, step in zip(beside.columns, beside.steps, strict=True):
         count = column.totals
         judged = str(count.judged) + (f"/{count.planned}" if count.missing else "")
         told = ", ".join(f"{len(rows)} {kind}" for kind, rows in step.kinds.items()) if step else ""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from hil.report.grid import memory_families, whole
@@ -75,6 +76,7 @@ class Beside:
         """The row's record in each column."""
         return [column.records.get(row.cell) for column in self.columns]
 
+    @cached_property
     def steps(self) -> list[Step | None]:
         """For each column what changed since the one before; None where there is none."""
         found: list[Step | None] = [None]

@@ -79,7 +79,9 @@ def _print_blocks(console: Console, grid: Grid, signs: bool) -> None:
             lines.extend(reversed(heads))
         for line in lines:
             line.rstrip()
-            console.print(line, no_wrap=True, overflow="crop", crop=True, highlight=False)
+        # One call for all: rich looks at the terminal anew for each.
+        whole = Text("\n").join(lines)
+        console.print(whole, no_wrap=True, overflow="crop", crop=True, highlight=False)
         console.print()
 
 

@@ -64,7 +64,7 @@ def test_each_crossing_has_its_state_and_its_record(tmp_path: Path) -> None:
 
 def test_what_changed_between_neighbours(tmp_path: Path) -> None:
     beside = Beside(three(tmp_path))
-    steps = beside.steps()
+    steps = beside.steps
     assert steps[0] is None
     told = [{k: [r.cell for r in v] for k, v in s.kinds.items()} for s in steps if s]
     assert told == [
@@ -81,7 +81,7 @@ def test_other_boards_are_no_neighbours(tmp_path: Path) -> None:
     ]
     beside = Beside(folders)
     assert beside.boards == ["virtual-gaudi", "virtual-x86"]
-    assert beside.steps() == [None, None]
+    assert beside.steps == [None, None]
     assert not list(beside.changing())
 
 
