@@ -28,7 +28,7 @@
   let whole = false; // all rows at once, for printing
   let open = null, opener = null, focus = null;
   const HEIGHT = 23;
-  const MARGIN = 30; // rows drawn beyond those in sight, so that not each step draws anew
+  const MARGIN = 12; // rows drawn beyond those in sight, so that not each step draws anew
   const PRINTED = 5000;
 
   // Only the rows in sight are in the document, between two spacers.
