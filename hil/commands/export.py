@@ -25,7 +25,7 @@ formats:
 examples:
   hil export latest --format ktap
   hil export latest --format csv --output cells.csv
-  hil export latest --format kcidb --origin my_lab | kcidb-validate
+  hil export latest --format kcidb --origin my_lab --output run.json
 """
 
 

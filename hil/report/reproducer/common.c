@@ -5,7 +5,6 @@
  */
 
 /*@ base */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -394,7 +393,6 @@ static char *shared(size_t size, int fd)
 }
 
 /*@ file: fill */
-#include <linux/magic.h>
 #include <mntent.h>
 #include <sys/vfs.h>
 

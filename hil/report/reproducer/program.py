@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
@@ -88,8 +89,16 @@ def program(record: Record, meta: Mapping[str, Any]) -> str:
         macros["STREAM"] = "1"
         body.append(("pinners.c", "stream"))
     body += [("conditions.c", condition), ("main.c", "main")]
-    defines = "".join(f"#define {name} {value}\n" for name, value in macros.items() if name)
-    return f"{_head(record, meta, memory)}\n{defines}\n{linked(body)}"
+    defines = "".join(f"#define {name} {value}".rstrip() + "\n" for name, value in macros.items())
+    includes, text = _hoisted(linked(body))
+    return f"{_head(record, meta, memory)}\n#define _GNU_SOURCE\n{includes}\n{defines}\n{text}"
+
+
+def _hoisted(text: str) -> tuple[str, str]:
+    """The headers that the parts want, each once and in order, and the text without them."""
+    wanted = sorted(set(re.findall(r"^#include <.*>\n", text, re.M)))
+    rest = re.sub(r"^#include <.*>\n", "", text, flags=re.M)
+    return "".join(wanted), re.sub(r"\n{3,}", "\n\n", rest).lstrip("\n")
 
 
 def _must_be_seen(record: Record) -> None:
