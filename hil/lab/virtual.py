@@ -23,6 +23,7 @@ from hil.lab import (
     doctor,
     drivers,
     emulator,
+    exchange,
     hardware,
     hosttools,
     initramfs,
@@ -146,6 +147,8 @@ class VirtualBoard:
         taken = {module.name for module in users}
         ours = [check_own(b.file, kernel) for b in self.built if b.name not in taken]
         self.own: list[Own] = [*ours, *users]
+        self.exchanged: list[Own] = []
+        """Builds that each guest loads in place of what it came up with."""
         works, why = kvm.kvm_works()
         if not ARCHITECTURES[self.machine.arch].native:
             works, why = False, f"this machine runs no {self.machine.arch}"
@@ -189,6 +192,17 @@ class VirtualBoard:
         HilError when it does not come up; its console is in the message.
         """
         ram.clean()
+        guest = self._started(console)
+        if self.exchanged:
+            again = exchange.affected(self.board, self.kernel, self.own, self.exchanged)
+            try:
+                exchange.order(guest.vm, self.exchanged, again)
+            except BaseException:
+                guest.close()
+                raise
+        return guest
+
+    def _started(self, console: Path) -> Guest:
         if self.cold:
             guest = self._boot(console, ram.folder())
             try:

@@ -89,6 +89,10 @@ class Suite:
             if not pinner.slow:
                 self._learn(pinner)
 
+    def forget(self) -> None:
+        """Drivers were loaded anew: what was learnt of them, and set in them, is gone."""
+        self._learnt.clear()
+
     def _learn(self, pinner: Pinner) -> None:
         """Before a pinner's first cell: what its data is compared with, and what is put back."""
         if pinner.name in self._learnt:
