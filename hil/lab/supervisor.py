@@ -17,6 +17,7 @@ import contextlib
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -78,9 +79,10 @@ class Supervisor:
     def run(self, first: Guest, cells: Iterable[str], jobs: int = 1) -> None:
         """Run ``cells``, beginning in the guest ``first``; IncompleteError when it cannot go on.
 
+        A cell that is named several times runs as often, in one guest as long as that is fit.
         ``jobs`` guests run side by side, each with its share of the cells and a console of its own.
         """
-        whole = list(dict.fromkeys(cells))
+        whole = list(cells)
         jobs = max(1, min(jobs, len(whole)))
         if jobs == 1:
             self._work(first, whole, self.console)
@@ -113,7 +115,7 @@ class Supervisor:
 
     def _work(self, first: Guest | None, cells: Iterable[str], console: Path) -> None:
         """One guest after the other until ``cells`` are done."""
-        left = dict.fromkeys(cells)
+        left = Counter(cells)
         guest = first
         fruitless = 0
         try:
@@ -173,7 +175,7 @@ class Supervisor:
 class _Drive:
     """The run of one guest, from its orders to its end."""
 
-    def __init__(self, supervisor: Supervisor, guest: Guest, left: dict[str, None]) -> None:
+    def __init__(self, supervisor: Supervisor, guest: Guest, left: Counter[str]) -> None:
         self.supervisor, self.guest, self.vm = supervisor, guest, guest.vm
         self.left = left
         self.judged = 0
@@ -187,9 +189,8 @@ class _Drive:
         """Until nothing is left, or the guest is of no more use."""
         try:
             supervisor = self.supervisor
-            self.vm.send(
-                {"run": list(self.left), "timeout": supervisor.timeout, "seed": supervisor.seed}
-            )
+            cells = list(self.left.elements())
+            self.vm.send({"run": cells, "timeout": supervisor.timeout, "seed": supervisor.seed})
             while True:
                 message = self._next()
                 if message is None:
@@ -252,7 +253,7 @@ class _Drive:
         return not unfit(record)  # else it stops by itself (fixtures/guest.py)
 
     def _keep(self, record: Record) -> None:
-        self.left.pop(record["cell"], None)
+        self.left -= Counter((record["cell"],))
         self.judged += 1
         self.last = record
         self.supervisor.keep(record)

@@ -130,14 +130,15 @@ class Lab:
     def distrust(self) -> None:
         self.distrusted += 1
 
-    def run(self) -> list[dict[str, Any]]:
+    def run(self, *cells: str) -> list[dict[str, Any]]:
         """Every record written, in order."""
         watcher = SimpleNamespace(
             begin=lambda cell: None, done=lambda record: None, note=self.notes.append
         )
         with Journal.open(self.path) as journal:
             first = self.start(Path())
-            Supervisor(self, journal, Path("console.log"), watcher, 10.0).run(first, [A, B, C])  # type: ignore[arg-type]
+            supervisor = Supervisor(self, journal, Path("console.log"), watcher, 10.0)  # type: ignore[arg-type]
+            supervisor.run(first, cells or [A, B, C])
         assert all(vm.killed for vm in self.vms if vm not in self.to_start)
         return read(self.path)
 
@@ -151,6 +152,15 @@ def test_all_cells_in_one_guest(tmp_path: Path) -> None:
     assert verdicts(lab.run()) == [(A, "ok"), (B, "ok"), (C, "ok")]
     assert lab.vms[0].orders == [A, B, C]
     assert lab.notes == []
+
+
+def test_a_cell_that_is_named_again_runs_again_also_in_the_next_guest(tmp_path: Path) -> None:
+    lab = Lab(
+        tmp_path, FakeVm([*cell(A), *cell(A), begin(A)]), FakeVm([*cell(A), *cell(B), FINISHED])
+    )
+    found = verdicts(lab.run(A, A, A, A, B))
+    assert found == [(A, "ok"), (A, "ok"), (A, "crash"), (A, "ok"), (B, "ok")]
+    assert lab.vms[1].orders == [A, B]
 
 
 def test_a_guest_that_resets_itself_is_a_crash_of_the_cell_in_flight(tmp_path: Path) -> None:
