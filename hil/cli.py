@@ -11,11 +11,23 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from hil.commands import diff, doctor, export, flaky, history, kernels, matrix, report, run, show
+from hil.commands import (
+    bisect,
+    diff,
+    doctor,
+    export,
+    flaky,
+    history,
+    kernels,
+    matrix,
+    report,
+    run,
+    show,
+)
 from hil.commands.arguments import EXITS, Parser
 from hil.errors import HilError
 
-COMMANDS = (run, kernels, doctor, show, matrix, history, diff, flaky, report, export)
+COMMANDS = (run, kernels, doctor, show, matrix, history, diff, flaky, report, export, bisect)
 """In the order in which the help text lists them."""
 
 

@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import types
 from pathlib import Path
 
 import pytest
-from docs_parts import CONTRIBUTING, ROOT, TEXTS, blocks
+from docs_parts import CONTRIBUTING, ROOT, blocks
 
 from hil.cells import Direction
 from hil.memory import base
@@ -87,52 +85,6 @@ def test_the_example_pinner_pins(monkeypatch: pytest.MonkeyPatch) -> None:
         unmapped = base.Buffer(base.reserve(session.length), session.length)
         assert os.strerror(session.pin(unmapped).errno) == "Bad address"
     good.close()
-
-
-_WRAPPER = next(b for b in blocks(TEXTS["docs/bisecter.md"], "bash") if "git bisect run" in b)
-_CELL = "v4l2-vivid-video0/anonymous/capture/steady"
-
-
-@pytest.mark.parametrize(
-    ("verdict", "hil_exits", "made", "expected"),
-    [
-        ("ok", 0, True, 0),
-        ("leak", 1, True, 1),
-        ("stayed", 0, True, 1),  # known: the run exits 0, the commit is bad all the same
-        ("not-applicable", 0, True, 125),
-        ("no-rule", 1, True, 125),
-        ("harness-error", 1, True, 125),
-        ("", 2, True, 255),
-        ("", 3, True, 125),
-        ("ok", 0, False, 125),
-    ],
-)
-def test_the_bisect_wrapper_maps_verdicts(
-    tmp_path: Path, verdict: str, hil_exits: int, made: bool, expected: int
-) -> None:
-    record = {"cell": _CELL, "verdict": verdict, "evidence": {}}
-    line = json.dumps(record, separators=(",", ":")) if verdict else ""
-    programs = {
-        "make": f"exit {0 if made else 2}",
-        "git": "echo 1234567",
-        "hil": f"""
-            while [ $# -gt 1 ]; do [ "$1" = --out ] && out=$2; [ "$1" = -k ] && cell=$2; shift; done
-            [ "$cell" = {_CELL} ] || exit 2
-            mkdir -p "$out/latest"; echo '{line}' >"$out/latest/journal.jsonl"; exit {hil_exits}""",
-    }
-    for name, body in programs.items():
-        file = tmp_path / name
-        file.write_text(f"#!/bin/sh\n{body}\n")
-        file.chmod(0o755)
-    script = tmp_path / "hil-bisect"
-    script.write_text(_WRAPPER)
-    done = subprocess.run(
-        ["bash", str(script), _CELL],
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == expected, done
 
 
 def test_the_picture_is_a_picture_of_a_run_and_fetches_nothing() -> None:

@@ -37,9 +37,14 @@ def host_arch() -> str:
     return own().debian
 
 
+def of_programs(arch: str) -> str:
+    """What the names of compiler and strip begin with: nothing for this machine's architecture."""
+    return "" if arch == host_arch() else _PREFIXES[arch]
+
+
 def find(kernel: Kernel) -> Compiler:
     """A compiler for the kernel: the version that built it where it is installed, else any gcc."""
-    prefix = "" if kernel.arch == host_arch() else _PREFIXES[kernel.arch]
+    prefix = of_programs(kernel.arch)
     config = kernel.config.read_text(errors="replace") if kernel.config else ""
     built = re.search(r"^CONFIG_GCC_VERSION=(\d+)", config, re.MULTILINE)
     wanted = int(built[1]) // 10000 if built else 0
