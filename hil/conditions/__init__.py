@@ -14,6 +14,7 @@ from hil.conditions.job import JOBS
 from hil.conditions.mapping import MAPPING
 from hil.conditions.migrate import MIGRATE
 from hil.conditions.misbehave import MISBEHAVING
+from hil.conditions.power import POWER
 from hil.conditions.pressure import PRESSURE
 from hil.conditions.races import RACES
 from hil.conditions.reclaim import RECLAIM
@@ -37,6 +38,7 @@ FAMILIES: tuple[tuple[str, tuple[type[Condition], ...]], ...] = (
     ("Races", RACES),
     ("Streaming, with devices whose pictures are known", STREAMING),
     ("The device or its driver goes away", HOTPLUG),
+    ("The machine sleeps", POWER),
     ("Capture devices", CAPTURE),
     ("Jobs of memory-to-memory devices", JOBS),
     ("Misbehaviour, to test the lab itself", MISBEHAVING),
