@@ -22,6 +22,8 @@ setup:
 hw: setup
 	@$(BIN)/hil run --kernel '$(KERNEL)' $(ARGS)
 
+test unit lab: export TESTS := 1
+
 test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
