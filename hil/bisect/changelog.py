@@ -110,5 +110,7 @@ def words_for(cell: str, record: Mapping[str, Any], family: str) -> list[str]:
 
 def concerning(found: Iterator[Item], words: Sequence[str]) -> list[Item]:
     """The items that have one of the words."""
+    if not words:
+        return []
     pattern = re.compile("|".join(rf"(?<![a-z0-9]){re.escape(word)}" for word in words))
     return [item for item in found if pattern.search(item.text.lower())]

@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from hil.bisect import changelog, releases
 from hil.cli import main
+from hil.lab.catalogue import Build
 
 HIL = Path(sys.executable).with_name("hil")
 CELL = "v4l2-x/anonymous/capture/steady"
@@ -30,7 +32,7 @@ absent) v=not-applicable ;;
 lost) exit 4 ;;
 slow) touch $HIL_COUNT; sleep 60 ;;
 esac
-echo '{"cell":"'$HIL_CELL'","verdict":"'$v'","reason":"it is so",' \\
+echo '{"cell":"'$HIL_CELL'","verdict":"'$v'","reason":"it is so","driver":"vivid",' \\
     '"evidence":{"call":"VIDIOC_QBUF","errno":null},"known":null}' >>$HIL_RESULTS/journal.jsonl
 exit 1
 """
@@ -200,6 +202,43 @@ def test_ctrl_c_leaves_a_state_to_go_on_with(tmp_path: Path) -> None:
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output
     assert f"{tree.git('rev-parse', 'c2')} is the first bad commit" in output
+
+
+RELEASES = ("6.1.170", "6.1.192", "6.12.43", "6.12.90", "6.12.118", "6.16.3", "6.18.5")
+CHANGELOG = """\
+linux (6.12.90-1) trixie; urgency=medium
+
+  * New upstream stable update:
+    - media: vivid: hold what is pinned
+    - net: something else
+
+linux (6.12.43-1) trixie; urgency=medium
+"""
+
+
+def test_over_releases_then_over_the_stable_points_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tree = Tree(tmp_path, "good")
+    (tmp_path / "suite.sh").write_text(
+        "case $HIL_RELEASE in 6.1.*|6.12.43) word=good ;; *) word=bad ;; esac\n"
+        + SUITE.replace("$(cat $HIL_TREE/suite)", "$word")
+    )
+    builds = [Build(name, name, f"{name}-1", (), (), ()) for name in RELEASES]
+    monkeypatch.setattr(releases, "offered", lambda arch, say: builds)
+    monkeypatch.setattr(changelog, "text_of", lambda build, arch, say: CHANGELOG)
+    status, output = tree.inside(
+        monkeypatch, capfd, "releases", "--good", "6.1", "--bad", "6.18", "--cell", CELL,
+        "--board", "local", "--deploy", "test -n $HIL_RELEASE",
+        "--suite", f"sh {tmp_path}/suite.sh",
+    )  # fmt: skip
+    assert status == 0, output
+    coarse, _, fine = output.partition("there are stable points")
+    assert "6.12.118 is the first bad release" in coarse
+    assert "6.12.90 is the first bad release" in fine
+    assert "last good release: 6.12.43" in fine
+    assert "6.12.90-1: media: vivid: hold what is pinned" in fine
+    assert "something else" not in fine
 
 
 @pytest.mark.parametrize(
