@@ -64,11 +64,13 @@ class Repository:
         if not folder.is_dir():
             raise HilError(f"--tree {folder}: no such folder", "Expected is a git tree.")
         found = cls(folder)
-        if not found.asks("rev-parse", "--git-dir"):
+        try:
+            found.run("rev-parse", "--git-dir")
+        except GitError as error:
             raise HilError(
-                f"--tree {folder}: no git repository",
+                f"--tree {folder} is no git repository to use: {error.message}",
                 "Expected is a clone of the kernel, or of a driver laid out as in the kernel.",
-            )
+            ) from error
         return found
 
     def commit(self, name: str, what: str) -> str:
@@ -138,9 +140,9 @@ class Repository:
 
 
 def command(folder: Path, *words: str | Path) -> list[str]:
-    """git's command line."""
+    """git's command line; the repository's hooks are for its user's own work."""
     git = hosttools.need("git")
-    return [str(git), "-C", str(folder), *map(str, words)]
+    return [str(git), "-C", str(folder), "-c", f"core.hooksPath={os.devnull}", *map(str, words)]
 
 
 def environment() -> dict[str, str]:

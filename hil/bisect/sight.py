@@ -101,7 +101,8 @@ class Tally:
         """Count one record."""
         self.verdicts[str(record["verdict"])] += 1
         sight = self.wanted.sight(record)
-        text = f"{record['verdict']}: {record['reason']}"
+        said = record["evidence"].get("errno") or "accepted"
+        text = f"{said if self.wanted.errno else record['verdict']}: {record['reason']}"
         if sight is None:
             self._again += 1
             if self._again >= _TRIES:

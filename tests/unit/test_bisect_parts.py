@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from hil.bisect import changelog, releases, trees
+from hil.bisect import changelog, modules, releases, trees
+from hil.bisect.git import Repository
 from hil.bisect.modules import first_error
 from hil.bisect.odds import NEVER, Plan, Sample, of_good, plan, posterior
 from hil.bisect.sight import Sight, Tally, Wanted
@@ -73,6 +75,12 @@ def test_a_guest_that_went_down_behind_a_good_run_counts_once() -> None:
     tally.add(record("ok"))
     tally.amend(record("crash", verdict_before="ok"))
     assert tally.sample == Sample(1, 1)
+
+
+def test_where_the_errno_decides_it_is_what_is_told() -> None:
+    tally = Tally(Wanted.parse([], "EFAULT"), lambda s: s.runs >= 1)
+    tally.add(record("ok", "EFAULT"))
+    assert tally.enough and tally.reason.startswith("EFAULT")
 
 
 def test_rarer_failures_ask_for_more_runs() -> None:
@@ -226,3 +234,66 @@ def test_the_configuration_is_made_for_the_cell() -> None:
 def test_of_a_failed_build_the_first_error_is_told() -> None:
     output = "  CC x.o\n/w/tree/drivers/x.c:3:1: error: what is this\nmake[1]: *** [x.o] Error 1\n"
     assert first_error(output, Path("/w/tree")) == "drivers/x.c:3:1: error: what is this"
+
+
+MAKEFILE = """\
+videobuf2-common-objs := videobuf2-core.o
+obj-$(CONFIG_VIDEOBUF2_CORE) += videobuf2-common.o
+obj-$(CONFIG_VIDEOBUF2_DVB) += \\
+    videobuf2-dvb.o
+obj-$(CONFIG_VIDEOBUF2_NEW) += videobuf2-new.o
+"""
+
+
+def test_of_a_commit_only_what_changed_is_written_and_only_what_is_needed_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["videobuf2_common", "videobuf2_dvb", "vivid"]
+    needed = SimpleNamespace(names=["videobuf2_common", "vivid"])
+    monkeypatch.setattr(modules.modules, "closure", lambda kernel, drivers: needed)
+    monkeypatch.setattr(
+        modules.modules, "index", lambda kernel: SimpleNamespace(files=dict.fromkeys(names))
+    )
+    git = Repository(tmp_path / "tree")
+    git.folder.mkdir()
+    git.run("init", "--quiet")
+    ids = []
+    for files in (
+        {
+            "drivers/x/Makefile": MAKEFILE,
+            "drivers/x/a.c": "1",
+            "include/media/x.h": "1",
+            "other": "",
+        },
+        {"drivers/x/a.c": "2", "drivers/x/b.c": "1"},
+        {"drivers/x/b.c": None},
+    ):
+        for name, text in files.items():
+            place = git.folder / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text) if text is not None else place.unlink()
+        git.run("add", "--all")
+        git.run("-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x")
+        ids.append(git.commit("HEAD", ""))
+    board: Any = SimpleNamespace(guest=SimpleNamespace(drivers=("vivid",)))
+    kernel: Any = None
+    shop = modules.Workshop(tmp_path / "work", kernel, board, ["drivers/x/", "include/media"])
+    top = shop.work / "tree"
+
+    def laid(commit: str) -> dict[str, tuple[str, int]]:
+        files = git.files(commit, shop.paths)
+        shop._lay(git, files)
+        assert shop._left_out(files) == ["CONFIG_VIDEOBUF2_DVB"]
+        found = (path for path in top.rglob("*") if path.is_file())
+        return {
+            str(path.relative_to(top)): (path.read_text(), path.stat().st_mtime_ns)
+            for path in found
+        }
+
+    first, second, third = map(laid, ids)
+    assert set(first) == {"Kbuild", "drivers/x/Makefile", "drivers/x/a.c", "include/media/x.h"}
+    assert f"-I{top}/include" in first["Kbuild"][0] and "drivers/x/" in first["Kbuild"][0]
+    assert second["drivers/x/a.c"][0] == "2" and second["drivers/x/b.c"][0] == "1"
+    for name in ("Kbuild", "drivers/x/Makefile", "include/media/x.h"):
+        assert first[name] == second[name] == third[name]
+    assert "drivers/x/b.c" not in third and third["drivers/x/a.c"] == second["drivers/x/a.c"]
