@@ -94,8 +94,10 @@ def words_for(cell: str, record: Mapping[str, Any], family: str) -> list[str]:
     about = record.get("source") or {}
     told = " ".join(str(value) for value in about.values()) if isinstance(about, dict) else about
     found: list[str] = []
-    for file in re.findall(r"([\w-]+)\.[ch]\b", str(told)):
-        found.append(file)
+    # As subjects spell them: "mm/gup: ...", "media: videobuf2-core: ..."
+    for file in re.findall(r"([\w/-]+)\.[ch]\b", str(told)):
+        place = file.split("/")
+        found.append("/".join(place[-2:]) if len(place[-1]) < 5 else place[-1])
     found += re.findall(r"\b(?=\w*_)[a-z_]\w{4,}\b", str(told))
     found += [str(record.get("driver", ""))]
     plain = {

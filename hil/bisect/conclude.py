@@ -119,7 +119,10 @@ def policy(state: State, old: Build, new: Build, *, arch: str, console: Console,
                 rule = None
             known = known_for(cell, str(record.get("driver", "")), family, release)
             listed = "".join(f"; known defect {k.id} ({k.reference})" for k in known)
-            said = f"{rule.expected}, by {rule.id} ({rule.source})" if rule else "no rule"
+            said = "no rule"
+            if rule:
+                source = "; ".join(filter(None, (rule.source, rule.commit)))
+                said = f"{rule.expected}, by {rule.id} ({source})"
             tell(f"rule for {build.version}: {said}{listed}")
     words = changelog.words_for(state.task.cell, record, family)
     try:

@@ -211,7 +211,7 @@ def test_the_changelog_is_searched_for_what_the_rule_names() -> None:
     words = changelog.words_for(
         "v4l2-vivid-video0/anonymous-movable/capture/steady", made, "vb2-vmalloc"
     )
-    assert {"gup", "frame_vector", "get_vaddr_frames", "vivid", "videobuf2"} <= set(words)
+    assert {"mm/gup", "frame_vector", "get_vaddr_frames", "vivid", "videobuf2"} <= set(words)
     assert "steady" not in words
     found = changelog.concerning(iter(items), words)
     assert [item.text for item in found] == [
