@@ -30,6 +30,7 @@ def bisect(folder: Path, made: Made) -> tuple[str, list[dict[str, Any]]]:
     return output, [json.loads(line) for line in file.read_text().splitlines()]
 
 
+@pytest.mark.timeout(400)  # nine or ten builds and guests
 @pytest.mark.parametrize(("fault", "at"), [("longterm", 62), ("sometimes", 37)])
 def test_finds_the_pinning_bug_among_commits_that_do_not_build(
     tmp_path: Path, fault: str, at: int
