@@ -96,9 +96,10 @@ for _kind in ("ext4", "xfs"):
         f"fsdax-{_kind}-private-cowed": _file(_kind, _PRIVATE, 2, dax=1),
     }
 
-_DEVICES = {
+_DEVICES: dict[str, tuple[str, str, dict[str, str]]] = {
     # memory class: key of the proof that names the device, part, macros
     "pci-bar": ("resource", "device-mapping", {"ALIGNMENT": "PAGE", "TOUCH": "0"}),
+    "v4l2-mmap-buffer": ("node", "v4l2-mmap-buffer", {}),
     "device-dax": ("node", "device-mapping", {"ALIGNMENT": "HUGE", "TOUCH": "1"}),
 }
 
@@ -106,7 +107,6 @@ _WITHOUT = {
     "thp-cma": "memory of a CMA area comes only when half of what is free lies in one",
     "ksm": "ksmd has to be driven, and merges when it likes",
     "anonymous-apart": "frames have to be chosen",
-    "v4l2-mmap-buffer": "another V4L2 queue has to lend its buffer",
     "userfaultfd-handler": "it needs a handler in a thread of its own",
     "userfaultfd-user-mode-only": "it needs a userfaultfd handler",
     "userfaultfd-sigbus": "it needs a userfaultfd",

@@ -586,3 +586,38 @@ static void make(size_t need)
 		cannot("mmap of a dumb buffer: %s", strerror(errno));
 	fill(address, length);
 }
+
+/*@ v4l2-mmap-buffer: fill */
+#include <linux/videodev2.h>
+
+/* The MMAP buffer of another queue: DEVICE, whose driver has its memory from vmalloc. */
+static void make(size_t need)
+{
+	struct v4l2_capability capability = { 0 };
+	struct v4l2_requestbuffers request = { .count = 1, .memory = V4L2_MEMORY_MMAP };
+	struct v4l2_create_buffers create = { .count = 1, .memory = V4L2_MEMORY_MMAP };
+	struct v4l2_buffer lent = { .memory = V4L2_MEMORY_MMAP };
+	int fd = open(DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC), failed;
+
+	if (fd < 0 || ioctl(fd, VIDIOC_QUERYCAP, &capability))
+		cannot("%s: %s", DEVICE, strerror(errno));
+	lent.type = capability.device_caps & V4L2_CAP_VIDEO_CAPTURE ? V4L2_BUF_TYPE_VIDEO_CAPTURE :
+								     V4L2_BUF_TYPE_VIDEO_OUTPUT;
+	request.type = create.format.type = lent.type;
+	failed = ioctl(fd, VIDIOC_G_FMT, &create.format);
+	if (!failed && create.format.fmt.pix.sizeimage < need) {
+		/* A larger size without a change of format. */
+		create.format.fmt.pix.sizeimage = (unsigned int)UP(need, PAGE);
+		failed = ioctl(fd, VIDIOC_CREATE_BUFS, &create);
+		lent.index = create.index;
+	} else if (!failed) {
+		failed = ioctl(fd, VIDIOC_REQBUFS, &request);
+	}
+	if (failed || ioctl(fd, VIDIOC_QUERYBUF, &lent) || lent.length < need)
+		cannot("%s lends no buffer of %zu bytes: %s", DEVICE, need, strerror(errno));
+	length = UP(lent.length, PAGE);
+	address = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)lent.m.offset);
+	if (address == MAP_FAILED)
+		cannot("mmap of %s: %s", DEVICE, strerror(errno));
+	fill(address, length);
+}
