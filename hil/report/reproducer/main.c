@@ -158,12 +158,16 @@ int main(int count, char **words)
 	child = fork();
 	if (child < 0)
 		cannot("fork: %s", strerror(errno));
-	if (child == 0)
+	if (child == 0) {
+		setpgid(0, 0);
 		exit(reproduce());
+	}
 	for (int i = 0; i < DEADLINE * 20; i++) {
-		if (waitpid(child, &status, WNOHANG) == child)
+		if (waitpid(child, &status, WNOHANG) == child) {
+			kill(-child, SIGKILL); /* those that it has forked */
 			return WIFEXITED(status) ? WEXITSTATUS(status) :
 			       (say("DEFECT: it died of signal %d", WTERMSIG(status)), DEFECT);
+		}
 		nanosleep(&wait, NULL);
 	}
 	say("DEFECT: it did not come back within %d s; its stack in the kernel:", DEADLINE);
@@ -171,6 +175,6 @@ int main(int count, char **words)
 	stack = fopen(path, "re");
 	while (stack && fgets(line, sizeof(line), stack))
 		printf("  %s", line);
-	kill(child, SIGKILL);
+	kill(-child, SIGKILL);
 	return DEFECT;
 }

@@ -104,35 +104,39 @@ static void make(size_t need)
 }
 
 /*@ huge-pool: read-number */
-/* So many free huge pages of HUGE_SIZE; `of` is a NUMA node, or -1. */
+/*
+ * So many free huge pages of HUGE_SIZE, and if it can be as many again: a write after a fork takes a
+ * copy.  `of` is a NUMA node, or -1.
+ */
 static void pool(size_t count, int of)
 {
-	char top[96], path[128];
-	long all, free;
+	char top[96], free_pages[128], all_pages[128];
+	long all, missing;
 	int fd;
 
 	if (of < 0)
 		snprintf(top, sizeof(top), "/sys/kernel/mm/hugepages");
 	else
 		snprintf(top, sizeof(top), "/sys/devices/system/node/node%d/hugepages", of);
-	snprintf(path, sizeof(path), "%.60s/hugepages-%lukB/free_hugepages", top,
+	snprintf(free_pages, sizeof(free_pages), "%.60s/hugepages-%lukB/free_hugepages", top,
 		 (unsigned long)(HUGE_SIZE / 1024));
-	free = read_number(path);
-	if (free < 0)
-		cannot("%s: this machine has no huge pages of that size", path);
-	if (free >= (long)count)
-		return;
-	snprintf(path, sizeof(path), "%.60s/hugepages-%lukB/nr_hugepages", top,
+	snprintf(all_pages, sizeof(all_pages), "%.60s/hugepages-%lukB/nr_hugepages", top,
 		 (unsigned long)(HUGE_SIZE / 1024));
-	all = read_number(path);
-	snprintf(kept[keeps].path, sizeof(kept[0].path), "%s", path);
-	snprintf(kept[keeps++].text, sizeof(kept[0].text), "%ld", all);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || dprintf(fd, "%ld", all + (long)count) < 0 ||
-	    read_number(path) < all + (long)count - free)
-		cannot("%s: %zu huge pages of %lu MiB are not to be had", path, count,
+	all = read_number(all_pages);
+	if (all < 0)
+		cannot("%s: this machine has no huge pages of that size", all_pages);
+	missing = 2 * (long)count - read_number(free_pages);
+	if (missing > 0) {
+		snprintf(kept[keeps].path, sizeof(kept[0].path), "%s", all_pages);
+		snprintf(kept[keeps++].text, sizeof(kept[0].text), "%ld", all);
+		fd = open(all_pages, O_WRONLY | O_CLOEXEC);
+		if (fd < 0 || dprintf(fd, "%ld", all + missing) < 0)
+			say("%s: %s", all_pages, strerror(errno));
+		close(fd);
+	}
+	if (read_number(free_pages) < (long)count)
+		cannot("%s: %zu huge pages of %lu MiB are not to be had", all_pages, count,
 		       (unsigned long)(HUGE_SIZE / MIB));
-	close(fd);
 }
 
 /*@ huge-mapping: place huge-pool memfd */
