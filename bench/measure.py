@@ -27,7 +27,7 @@ from bench.neighbours import Neighbours  # noqa: E402
 from bench.page import Figure  # noqa: E402
 from hil.errors import HilError  # noqa: E402
 from hil.lab import board as boards  # noqa: E402
-from hil.lab import cache, initramfs, kernels, ram, rootfs, snapshot, virtual  # noqa: E402
+from hil.lab import cache, initramfs, kernels, ram, rootfs, snapshot, vmlinux  # noqa: E402
 from hil.lab.runner import finish  # noqa: E402
 from hil.lab.virtual import VirtualBoard  # noqa: E402
 from hil.runs.folder import RunFolder  # noqa: E402
@@ -303,7 +303,7 @@ def building(job: Job, board: boards.Board, cold: VirtualBoard) -> Iterator[Figu
 
     with lab.fresh_cache(place, shared):
         root = timed("guest image", lambda: rootfs.get(cold.machine.arch))
-        timed("kernel, unpacked", lambda: virtual.bootable(cold.kernel))
+        timed("kernel, unpacked", lambda: vmlinux.get(cold.kernel))
         timed("initramfs", lambda: initramfs.get(board, cold.kernel, root, [], ()))
         timed("file systems", lambda: [ram.filesystem(p, root) for p in cold.machine.pmem])
         anew = lab.get(board, job.kernel)

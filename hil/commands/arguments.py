@@ -17,6 +17,9 @@ kernels (SPEC):
   debian:6.12.107       that release; Debian's full name works too
   deb:FILE[,FILE]       kernel packages on this disk
   dir:PATH              a kernel build tree, or an unpacked package"""
+SEVERAL = """\
+  5.10..7.3             every series of the archive in this range; either end may be left out
+  all                   every series of the archive"""
 
 
 class Parser(argparse.ArgumentParser):

@@ -6,8 +6,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from hil.commands.arguments import EXITS, SPECS, Commands, count, seconds
+from hil.commands.arguments import EXITS, SEVERAL, SPECS, Commands, count, seconds
 from hil.errors import HilError
+
+EXAMPLES = """\
+examples:
+  hil run -k 'hugetlb and capture'               some cells, on the newest 6.12
+  hil run --kernel 5.10..7.3 --out /srv/hil      each series from 5.10 to 7.3
+  hil run --kernel all -m hw                     every series, slow cells too
+  hil run --kernel debian:6.12 --kernel dir:linux -k memfd"""
 
 
 def add(commands: Commands) -> None:
@@ -16,7 +23,7 @@ def add(commands: Commands) -> None:
         "run",
         help="run the suite on a board",
         description="Boots the board, runs the suite's cells on it and judges each of them.",
-        epilog=f"{SPECS}\n\n{EXITS}",
+        epilog=f"{SPECS}\n{SEVERAL}\n\n{EXAMPLES}\n\n{EXITS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument(
@@ -25,7 +32,8 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     run.add_argument(
         "--kernel", metavar="SPEC", action="append", default=[],
-        help="the kernel to boot (default: debian:6.12); may be repeated, each is a run of its own",
+        help="the kernel to boot (default: debian:6.12); may be repeated, and may be a range such "
+        "as 5.10..7.3, or all: each kernel is a run of its own",
     )  # fmt: skip
     run.add_argument(
         "--module", metavar="FILE.ko", action="append", default=[],
@@ -40,7 +48,10 @@ def add(commands: Commands) -> None:
         help="only cells so marked (default: 'hw and not slow'; -m hw runs the slow ones too)",
     )  # fmt: skip
     run.add_argument("--out", metavar="DIR", default="results", help="where run folders go")
-    run.add_argument("--resume", metavar="RUN", default="", help="go on with an unfinished run")
+    run.add_argument(
+        "--resume", metavar="RUN", action="append", default=[],
+        help="go on with an unfinished run; may be repeated",
+    )  # fmt: skip
     run.add_argument(
         "--cell-timeout", metavar="S", type=seconds, default=10.0,
         help="seconds until a cell counts as hanging (default: 10)",
@@ -83,25 +94,12 @@ def _run(options: argparse.Namespace) -> int:
             "--resume goes on with the kernel, modules and cells that the run began with",
             "Leave out --kernel, --module, -k and -m, or start a new run without --resume.",
         )
-    console = Console()
-    worst = 0
-    asked = bool(options.kernel)
-    marks = "hw and not slow" if options.marks is None else options.marks
-    for kernel in options.kernel or [runner.DEFAULT_KERNEL]:
-        chosen = runner.Options(
-            board=options.board, kernel=kernel, modules=tuple(options.module),
-            keywords=options.keywords, marks=marks, out=options.out,
-            resume=options.resume, cell_timeout=options.cell_timeout, cold=options.cold,
-            clients=options.clients,
-            seed=options.seed, destructive=options.destructive, jobs=options.jobs,
-            qemu=options.qemu,
-        )  # fmt: skip
-        try:
-            status = runner.run(chosen, ["hil", *sys.argv[1:]], console, own_kernel=asked)
-        except HilError as error:
-            if len(options.kernel) < 2:
-                raise
-            print(f"hil: {kernel}: {error}", file=sys.stderr)  # the other kernels still get theirs
-            status = error.status
-        worst = max(worst, status)
-    return worst
+    chosen = runner.Options(
+        board=options.board, modules=tuple(options.module), keywords=options.keywords,
+        marks="hw and not slow" if options.marks is None else options.marks, out=options.out,
+        cell_timeout=options.cell_timeout, cold=options.cold, clients=options.clients,
+        seed=options.seed, destructive=options.destructive, jobs=options.jobs, qemu=options.qemu,
+    )  # fmt: skip
+    return runner.run(
+        chosen, ["hil", *sys.argv[1:]], Console(), kernels=options.kernel, resumed=options.resume
+    )

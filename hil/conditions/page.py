@@ -33,7 +33,8 @@ What the memory is before the pin is mostly a memory class: `swapped-out`, `ksm`
 `anonymous-movable`, `userfaultfd-handler` and others, all of them under `steady`.
 
 *Slow* conditions are left out of a short run. *Destructive* ones run on virtual boards, elsewhere
-with `--destructive`. `--seed N` gives the races other random numbers; the seed is in the evidence.
+with `--destructive`; on a virtual board with snapshots each of their cells has a restored guest for
+itself. `--seed N` gives the races other random numbers; the seed is in the evidence.
 """
 
 

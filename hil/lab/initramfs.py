@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hil import tables as sizes
-from hil.lab import cache, cpio, modules
+from hil.lab import cache, cpio, holding, modules
 from hil.lab.board import Board
 from hil.lab.corrections import Corrected
 from hil.lab.kernels import Kernel
@@ -92,8 +92,8 @@ def get(
         cpio.pack(files, fresh)
         fresh.rename(target)
     for old in target.parent.glob("*.cpio"):
-        if time.time() - old.stat().st_atime > _KEPT_SECONDS:
-            old.unlink(missing_ok=True)
+        if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
+            holding.remove(old)
     return target
 
 

@@ -29,6 +29,14 @@ class Kernel(NamedTuple):
     identity: str  # SHA-256 over all that went in
     package_version: str  # "6.1.192-2"; empty for a tree
 
+    @property
+    def place(self) -> Path:
+        """Its folder in the cache; for one that is somewhere else, its image."""
+        for folder in self.vmlinuz.parents:
+            if (folder / "kernel.json").exists():
+                return folder
+        return self.vmlinuz
+
 
 def checked(
     spec: str, found: kernel_tree.Found, arch: str, identity: str, package_version: str

@@ -204,7 +204,25 @@ def list_series(
     """Every series to be had, oldest first, and notes on what had to be left out."""
     builds, archive = _builds(arch, refresh, say)
     on_disk = {release for release, _ in kernel_store.cached(arch)}
-    series: list[Series] = []
+    found: list[Series] = []
+    groups, lacks = _grouped(builds)
+    for name, group in groups.items():
+        here = tuple(build.release for build in group if build.release in on_disk)
+        found.append(Series(name, group[-1], tuple(group[:-1]), here))
+    return found, [*archive.notes, *(f"no {name}: {why}" for name, why in lacks.items())]
+
+
+def series(arch: str = "amd64", say: Say | None = None) -> tuple[list[str], dict[str, str]]:
+    """Names of the series that the archive has whole, oldest first; of the others what they lack.
+
+    HilError when there are no lists and none can be fetched.
+    """
+    groups, lacks = _grouped(_builds(arch, False, say)[0])
+    return list(groups), lacks
+
+
+def _grouped(builds: Sequence[Build]) -> tuple[dict[str, list[Build]], dict[str, str]]:
+    """Whole builds by series, and why there is none of the other series; both oldest first."""
     groups: dict[str, list[Build]] = {}
     lacking: dict[str, Build] = {}
     for build in builds:
@@ -212,17 +230,13 @@ def list_series(
             lacking[build.series] = build
         else:
             groups.setdefault(build.series, []).append(build)
-    for name in sorted(groups, key=versions.number):
-        group = groups[name]
-        here = tuple(build.release for build in group if build.release in on_disk)
-        series.append(Series(name, group[-1], tuple(group[:-1]), here))
-    notes = list(archive.notes)
+    lacks = {}
     for name in sorted(set(lacking) - set(groups), key=versions.number):
         lack = " and ".join(
             part.removesuffix(f"-{lacking[name].release}") for part in lacking[name].missing
         )
-        notes.append(f"no {name}: the mirror lacks its packages {lack}")
-    return series, notes
+        lacks[name] = f"the mirror lacks its packages {lack}"
+    return {name: groups[name] for name in sorted(groups, key=versions.number)}, lacks
 
 
 def print_list(

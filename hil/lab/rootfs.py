@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hil.errors import HilError
-from hil.lab import cache, hosttools, packages
+from hil.lab import cache, holding, hosttools, packages
 from hil.lab.architectures import ARCHITECTURES
 from hil.lab.board import ROOT
 from hil.rules import toml
@@ -127,7 +127,7 @@ def _build(root: GuestRoot) -> None:
     images = sorted(image.parent.glob(f"{root.arch}-*.squashfs"), key=lambda p: p.stat().st_mtime)
     for old in images[:-_KEPT]:
         if time.time() - old.stat().st_mtime > _IN_USE_SECONDS:
-            old.unlink(missing_ok=True)
+            holding.remove(old)
 
 
 def _compile_closure(root: GuestRoot) -> None:

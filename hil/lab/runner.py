@@ -1,194 +1,191 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`hil run`: one run of the suite on one board and kernel, from its folder to its reports."""
+"""`hil run`: the suite on one board with one or many kernels, from their folders to the reports."""
 
 from __future__ import annotations
 
-import platform
+import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from rich.console import Console
 
 from hil.errors import HilError
 from hil.lab import board as boards
-from hil.lab import cache, clients, kernels
+from hil.lab import cache, doctor, series
 from hil.lab.architectures import ARCHITECTURES
-from hil.lab.expression import Expression
+from hil.lab.board import Machine
+from hil.lab.fleet import Fleet
+from hil.lab.kernel_run import (
+    DEFAULT_BOARD,
+    DEFAULT_KERNEL,
+    KernelRun,
+    Options,
+    resume,
+    write_reports,
+)
 from hil.lab.progress import Line
-from hil.lab.supervisor import IncompleteError, Supervisor, select
-from hil.lab.virtual import Guest, VirtualBoard
-from hil.report import html, junit
+from hil.report.across import print_across, write_across
 from hil.report.matrix import print_matrix
 from hil.report.progress import Progress
 from hil.runs.brief import briefs
 from hil.runs.folder import RunFolder
-from hil.runs.journal import Journal
 from hil.runs.stream import Cells
-from hil.runs.suite import DEADLINE
 
-DEFAULT_BOARD = "virtual-x86"
-DEFAULT_KERNEL = "debian:6.12"
+__all__ = ["DEFAULT_BOARD", "DEFAULT_KERNEL", "Options", "run"]
 
-
-class Options(NamedTuple):
-    """What `hil run` was asked for."""
-
-    board: str = DEFAULT_BOARD
-    kernel: str = DEFAULT_KERNEL
-    modules: tuple[str, ...] = ()
-    keywords: str = ""
-    marks: str = ""
-    out: str = "results"
-    resume: str = ""
-    cell_timeout: float = DEADLINE
-    cold: bool = False
-    seed: int = 1
-    """What the races' random numbers begin with."""
-    destructive: bool = False
-    """On this machine: conditions too that may harm it.  A virtual board has them anyway."""
-    qemu: str = "host"
-    """Which QEMU runs the guest: one of qemu_program.SOURCES."""
-    clients: bool = False
-    """Also run the board's test programs of others."""
-    jobs: int = 0
-    """Guests side by side; 0 is as many as the machine allows."""
+_GUEST_MEMORY = 2 << 30
+"""Bytes of memory that a guest dirties at the most, 1 GiB huge page and all."""
 
 
 def run(
-    options: Options, command: Sequence[str], console: Console, *, own_kernel: bool = True
+    options: Options,
+    command: Sequence[str],
+    console: Console,
+    *,
+    kernels: Sequence[str] = (),
+    resumed: Sequence[str] = (),
 ) -> int:
     """Run, report, and return the exit code: 0 all well or known, 1 bad, 3 not completed.
 
-    ``own_kernel`` tells that the kernel was asked for and is not the default.
+    ``kernels`` are specs, ranges or "all"; none is ``options.kernel``.  ``resumed`` names runs to
+    go on with.  Of several the worst counts, 2 being one that could not be had.
 
-    HilError for what the user can mend; KeyboardInterrupt leaves the journal whole and the guest
+    HilError for what the user can mend; KeyboardInterrupt leaves the journals whole and the guests
     gone.
     """
-    root = Path(options.out)
-    folder = RunFolder.find(options.resume, root) if options.resume else None
-    if folder is not None:
-        options = _as_before(options, folder)
-    board = boards.load(options.board)
-    if board.kind == "local":
-        return _run_here(options, own_kernel)
-    with Line() as line:
-        assert board.machine is not None
-        arch = ARCHITECTURES[board.machine.arch].debian
-        kernel = kernels.get(options.kernel, arch=arch, say=line)
-        line(f"preparing {board.name} for {kernel.release}")
-        virtual = VirtualBoard(
-            board,
-            kernel,
-            [Path(m) for m in options.modules],
-            cold=options.cold,
-            qemu_from=options.qemu,
-            marks=_collected(options.marks),
-            say=line,
-        )
-        resumed = folder is not None
-        if folder is None:
-            folder = RunFolder.create(root, board=board.name, kernel=kernel.version)
-        folder.update_meta(**_facts(options, command, virtual, folder))
-        line("starting the guest")
+    jobs: list[tuple[Options, RunFolder | None]]
+    lacking: list[series.Lacking] = []
+    if resumed:
+        folders = [RunFolder.find(name, Path(options.out)) for name in dict.fromkeys(resumed)]
+        jobs = [(_as_before(options, folder), folder) for folder in folders]
+    else:
+        jobs = [(options, None)]
+    loaded = [boards.load(one.board) for one, _ in jobs]
+    if any(board.kind == "local" for board in loaded):
+        if len(jobs) > 1:
+            raise HilError("a run on this machine is resumed alone", "Name one --resume.")
+        return _run_here(jobs[0][0], own_kernel=bool(kernels), resume=(*resumed, "")[0])
+    machines = [board.machine for board in loaded if board.machine is not None]
+    if not resumed:
+        with Line() as line:
+            arch = ARCHITECTURES[machines[0].arch].debian
+            specs, lacking = series.expand(kernels or [options.kernel], arch=arch, say=line)
+        jobs = [(options._replace(kernel=spec), None) for spec in specs]
+    for one in lacking:
+        console.print(f"not to be had: {one.series}: {one.reason}", highlight=False)
+    places = options.jobs or _places(machines)
+    with Progress(console, 0, kernels=len(jobs)) as progress:
+        runs = [
+            KernelRun(own, command, progress, places=places, folder=folder) for own, folder in jobs
+        ]
+        night = _Night(console, progress, runs, lacking)
         try:
-            guest = virtual.start(folder.console)
-        except BaseException:
-            if not resumed:
-                folder.update_meta(status="incomplete")
-            raise
-    return _judge_cells(options, virtual, guest, folder, console)
+            Fleet(runs, places).run(night.over)
+        except KeyboardInterrupt:
+            night.interrupted = True
+    return night.told_alone() if len(runs) == 1 else night.told()
 
 
-def _judge_cells(
-    options: Options, virtual: VirtualBoard, guest: Guest, folder: RunFolder, console: Console
-) -> int:
-    with guest:
-        chosen = select(guest, options.keywords, options.marks)
-        if not chosen:
-            folder.discard()
-            raise _nothing_chosen(guest, options)
-        done = folder.done()
-        left = [cell for cell in chosen if cell not in done]
-        meta = {**guest.suite, "cells": len(chosen), "seed": options.seed}
-        folder.update_meta(**meta, status="incomplete")
-        for line in _head(virtual, guest, folder, len(chosen), len(left)):
-            console.print(line, highlight=False)
-        status, note = "incomplete", ""
-        with (
-            Journal.open(folder.journal) as journal,
-            Progress(console, len(left)) as progress,
-        ):
-            supervisor = Supervisor(
-                virtual,
-                journal,
-                folder.console,
-                progress,
-                options.cell_timeout,
-                seed=options.seed,
-            )
-            try:
-                supervisor.run(guest, left, options.jobs or virtual.jobs(len(left)))
-                status = "complete"
-            except IncompleteError as error:
-                note = f"{error}\nGo on with: {_resume(folder, options)}"
-            except KeyboardInterrupt:
-                status = "interrupted"
-                note = f"interrupted; go on with: {_resume(folder, options)}"
-            finally:
-                folder.update_meta(
-                    status=status,
-                    starts=[*folder.read_meta().get("starts", []), *supervisor.starts],
-                    finished=_now(),
-                )
-    if options.clients and status == "complete":
-        with Line() as say:
-            folder.update_meta(clients=clients.run(virtual, folder, say))
-    finish(folder, console)
-    for told in folder.read_meta().get("clients", ()):
-        console.print(
-            f"client, ended with {told['status']}: {told['command']}: {told['last_line'].strip()}",
-            style="bold", highlight=False, markup=False,
-        )  # fmt: skip
-    if note:
-        console.print(note, style="bold", highlight=False)
-    if status == "interrupted":
+class _Night:
+    """What came of the runs, told as each ends and at the end."""
+
+    def __init__(
+        self,
+        console: Console,
+        progress: Progress,
+        runs: Sequence[KernelRun],
+        lacking: Sequence[series.Lacking],
+    ) -> None:
+        self.console, self.progress = console, progress
+        self.runs, self.lacking = runs, lacking
+        self.interrupted = False
+        self._errors: dict[str, HilError] = {}
+        self._reported: set[str] = set()
+
+    def over(self, run: KernelRun, error: BaseException | None) -> None:
+        """One of the runs has ended; raises what is not its own affair."""
+        run.ended()
+        if isinstance(error, HilError) and len(self.runs) > 1:
+            self._errors[run.title] = error
+            print(f"hil: {run.title}: {error}", file=sys.stderr, flush=True)
+        elif error is not None:
+            raise error
+        if len(self.runs) > 1:
+            self._report(run)
+
+    def _report(self, run: KernelRun) -> None:
+        if run.title not in self._reported:
+            self._reported.add(run.title)
+            run.reports()
+
+    def told_alone(self) -> int:
+        """Of the one run: the matrix, and how to see more or go on."""
+        (run,) = self.runs
+        status = 3
+        if run.begun and (folder := run.folder) is not None:
+            finish(folder, self.console)
+            status = folder.exit_code()
+            for told in folder.read_meta().get("clients", ()):
+                self.console.print(
+                    f"client, ended with {told['status']}: {told['command']}: "
+                    f"{told['last_line'].strip()}",
+                    style="bold", highlight=False, markup=False,
+                )  # fmt: skip
+        if run.note:
+            self.console.print(run.note, style="bold", highlight=False)
+        self._interrupted()
+        return status
+
+    def told(self) -> int:
+        """Of several runs: a row each, and what is left to do."""
+        for run in self.runs:
+            self._report(run)
+        begun = [run.folder for run in self.runs if run.begun and run.folder is not None]
+        if begun:
+            print_across(self.console, begun)
+            page = begun[0].path.with_name(f"{begun[0].name[:15]}-kernels.html")
+            with cache.full_disk_is_an_error(page.parent, "the page of all kernels"):
+                write_across(begun, page)
+            self._say(f"{page}  (hil show RUN CELL: all evidence of a cell)")
+        for run in self.runs:
+            if run.begun:
+                self._say(f"{run.title}: {run.told}")
+            elif (error := self._errors.get(run.title)) is not None:
+                self._say(f"{run.title}: nothing judged: {error.message.partition(chr(10))[0]}")
+        for one in self.lacking:
+            self._say(f"{one.series}: not to be had: {one.reason}")
+        for run in self.runs:
+            if run.note:
+                self._say(f"{run.title}: {run.note}", "bold")
+        self._interrupted()
+        return max(
+            self._errors[run.title].status if run.title in self._errors else run.exit_code
+            for run in self.runs
+        )
+
+    def _interrupted(self) -> None:
+        if not self.interrupted:
+            return
+        begun = [run for run in self.runs if run.begun and run.status == "interrupted"]
+        if begun:
+            self._say(f"interrupted; go on with: {resume(begun)}", "bold")
+        rest = [run for run in self.runs if not run.begun and run.title not in self._errors]
+        if rest and len(self.runs) > 1:
+            options = rest[0].options
+            words = ["hil run", *(f"--kernel {run.options.kernel}" for run in rest)]
+            words += [f"--out {options.out}"] if options.out != Options().out else []
+            self._say(f"not begun: {' '.join(words)}, and your other options", "bold")
         raise KeyboardInterrupt
-    return folder.exit_code()
 
-
-def _collected(marks: str) -> str:
-    """What a guest that boots for this run alone need collect."""
-    try:
-        slow = not marks or Expression(marks).holds(lambda name: name in ("hw", "slow"))
-    except ValueError:
-        slow = True  # `select` will say what is wrong with it
-    return "hw" if slow else "hw and not slow"
-
-
-def _nothing_chosen(guest: Guest, options: Options) -> HilError:
-    unmarked = len(select(guest, options.keywords, "")) if options.marks else 0
-    hint = f"{unmarked} fit -k alone: add -m hw to run slow ones too.  " if unmarked else ""
-    example = guest.cells[0] if guest.cells else "(no device found)"
-    return HilError(
-        f"none of the {len(guest.cells)} cells fits -k {options.keywords!r} -m {options.marks!r}",
-        f"{hint}Cell ids look like {example}.",
-    )
-
-
-def _resume(folder: RunFolder, options: Options) -> str:
-    out = "" if options.out == Options().out else f" --out {options.out}"
-    return f"hil run --resume {folder.name}{out}"
+    def _say(self, text: str, style: str = "") -> None:
+        self.console.print(text, style=style or None, highlight=False, soft_wrap=True)
 
 
 def finish(folder: RunFolder, console: Console) -> None:
     """Make the reports of a run from its journal, and print the matrix."""
-    with cache.full_disk_is_an_error(folder.path, "the reports"):
-        junit.write(folder)
-        html.write(folder)
+    write_reports(folder)
     print_matrix(console, briefs(Cells(folder.journal)), folder.read_meta())
     console.print(f"{folder.html}  (hil show {folder.name} CELL: all evidence of a cell)",
                   highlight=False, soft_wrap=True)  # fmt: skip
@@ -211,78 +208,7 @@ def _as_before(options: Options, folder: RunFolder) -> Options:
     )
 
 
-def _facts(
-    options: Options, command: Sequence[str], virtual: VirtualBoard, folder: RunFolder
-) -> dict[str, Any]:
-    before = folder.read_meta()
-    return {
-        "run": folder.name,
-        "board": virtual.board.name,
-        # Whole paths: the run may be resumed from another folder.
-        "board_file": _whole(options.board) if options.board.endswith(".toml") else options.board,
-        # The exact release: a resumed run must not wander on to a newer one.
-        "kernel_spec": _pinned(options.kernel, virtual),
-        "kernel": virtual.kernel.version,
-        "command": " ".join(command),
-        "selection": {
-            "keywords": options.keywords,
-            "marks": options.marks,
-            "modules": [_whole(module) for module in options.modules],
-            "qemu": options.qemu,
-        },
-        "versions": {
-            "python": platform.python_version(),
-            "qemu": virtual.qemu,
-            "kernel": f"{virtual.kernel.release} {virtual.kernel.package_version}".strip(),
-        },
-        "acceleration": virtual.acceleration,
-        "own_modules": [f"{m.name}: {m.file}" for m in virtual.own],
-        "built_drivers": [built.told() for built in virtual.built],
-        "corrected_modules": [c.told for c in virtual.corrected],
-        "started": before.get("started") or _now(),
-        "status": "incomplete",
-    }
-
-
-def _pinned(spec: str, virtual: VirtualBoard) -> str:
-    kind, _, rest = spec.partition(":")
-    if kind == "debian":
-        return f"debian:{virtual.kernel.release}"
-    names = [name for name in rest.split(",") if name] if kind == "deb" else [rest]
-    return f"{kind}:{','.join(map(_whole, names))}"
-
-
-def _whole(path: str) -> str:
-    return str(Path(path).absolute())
-
-
-def _head(
-    virtual: VirtualBoard, guest: Guest, folder: RunFolder, chosen: int, left: int
-) -> Iterator[str]:
-    cells = f"{chosen} cells" if left == chosen else f"{left} of {chosen} cells left"
-    left_out = len(guest.cells) - chosen
-    more = f"; {left_out} others are not asked for (-k, -m)" if left_out else ""
-    yield f"{virtual.board.name}: {virtual.qemu.partition(' (')[0]}, {virtual.acceleration}"
-    yield f"Linux {virtual.kernel.version} ({virtual.kernel.release}): {cells}{more}"
-    drivers: dict[tuple[str, str, str], list[str]] = {}
-    for pinner in guest.suite["pinners"]:
-        key = (pinner["driver"], pinner["allocator"], pinner["bus"])
-        nodes = drivers.setdefault(key, [])
-        if (node := Path(pinner["node"]).name) not in nodes:
-            nodes.append(node)
-    for (driver, allocator, bus), nodes in drivers.items():
-        yield f"{driver} ({allocator}) on {bus}: {' '.join(nodes)}"
-    for built in virtual.built:
-        if built.corrections:
-            yield f"{built.name} of {built.source}, corrected: {'; '.join(built.corrections)}"
-    for model, how in zip(virtual.machine.silicon, virtual.transports, strict=True):
-        yield f"device model {model.model}, reached by {how}"
-    for copy in virtual.corrected:
-        yield f"a corrected copy of a stock module is tested: {copy.told}"
-    yield f"journal: {folder.journal}"
-
-
-def _run_here(options: Options, own_kernel: bool) -> int:
+def _run_here(options: Options, own_kernel: bool, resume: str = "") -> int:
     """The board is this machine: the suite itself, as `pytest -m hw` runs it."""
     if own_kernel or options.modules or options.cold:
         raise HilError(
@@ -300,12 +226,15 @@ def _run_here(options: Options, own_kernel: bool) -> int:
         argv += ["-k", options.keywords]
     if options.destructive:
         argv += ["--destructive"]
-    if options.resume:
-        argv += [f"--resume={options.resume}"]
+    if resume:
+        argv += [f"--resume={resume}"]
     status = subprocess.run(argv, cwd=boards.ROOT, check=False).returncode
     # pytest: 0 passed, 1 failed, 2 interrupted, 4 usage, 5 nothing selected
     return {0: 0, 1: 1, 4: 2, 5: 2}.get(status, 3)
 
 
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+def _places(machines: Sequence[Machine]) -> int:
+    """How many guests are worth running side by side on this machine."""
+    cores = len(os.sched_getaffinity(0)) // max(m.cpus_for_cells for m in machines)
+    memory = doctor.available_memory() // _GUEST_MEMORY
+    return max(1, min(cores, memory))

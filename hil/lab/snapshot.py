@@ -21,10 +21,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hil.lab import cache
+from hil.lab import cache, holding, limits
+from hil.lab.holding import Holds
 from hil.lab.qemu import LostVmError, Vm
 
-LIMIT = 8 << 30  # bytes that all snapshots together may take on disk
 _FORMAT = 2
 _CARD = "snapshot.json"
 _POLL = 0.002
@@ -68,10 +68,13 @@ def workplace(name: str) -> Path:
     return folder
 
 
-def save(vm: Vm, folder: Path, name: str, said: Mapping[str, Any]) -> Snapshot:
+def save(
+    vm: Vm, folder: Path, name: str, said: Mapping[str, Any], holds: Holds | None = None
+) -> Snapshot:
     """Make a snapshot of ``vm``, whose RAM files are in ``folder``, and end the guest.
 
-    The guest cannot go on: it shares the files.  LostVmError when QEMU fails.
+    ``holds`` keeps it from being removed.  The guest cannot go on: it shares the files.
+    LostVmError when QEMU fails.
     """
     with cache.full_disk_is_an_error(folder, "the snapshot"):
         vm.qmp("stop")
@@ -88,6 +91,8 @@ def save(vm: Vm, folder: Path, name: str, said: Mapping[str, Any]) -> Snapshot:
         else:
             shutil.rmtree(target, ignore_errors=True)  # a damaged one
             folder.rename(target)
+    if holds is not None:
+        holds.add(target)
     _prune(keep=name)
     return Snapshot(target, dict(said))
 
@@ -135,14 +140,15 @@ def _files(folder: Path) -> dict[str, list[int]]:
 
 
 def _prune(keep: str) -> None:
-    """Remove the oldest snapshots beyond LIMIT."""
+    """Remove the oldest snapshots beyond the limit, but for those that a run uses."""
+    limit = limits.get().snapshots
     folders = [p for p in _root().iterdir() if not p.name.startswith(".")]
     total = 0
     for folder in sorted(folders, key=_age, reverse=True):
         with contextlib.suppress(OSError):  # another process removes it
             total += sum(f.stat().st_blocks * 512 for f in folder.iterdir())
-        if total > LIMIT and folder.name != keep:
-            shutil.rmtree(folder, ignore_errors=True)
+        if total > limit and folder.name != keep:
+            holding.remove(folder)
 
 
 def _age(path: Path) -> float:

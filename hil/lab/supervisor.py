@@ -19,14 +19,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Protocol
 
 from hil.cells import Cell
 from hil.errors import HilError
 from hil.lab import emulator
-from hil.lab.expression import Expression, Matcher
+from hil.lab.lots import Lots
 from hil.lab.qemu import LostVmError, patient_line
 from hil.lab.virtual import Guest, VirtualBoard
 from hil.runs.journal import Journal, Record
@@ -68,37 +67,45 @@ class Supervisor:
     ) -> None:
         self.board, self.journal, self.console = board, journal, console
         self.watcher, self.timeout, self.seed = watcher, timeout, seed
+        self.lots = Lots(())
+        """What is left to be handed out."""
         self.starts: list[dict[str, Any]] = []
         """How each guest was started and what it cost: how, seconds to the first cell."""
         self.stopping = False
         """Set when the run ends early: guests are killed, and nothing is said of their cells."""
         self._second_chance: set[str] = set()
         self._guests: set[Guest] = set()
+        self._consoles: set[int] = set()
         self._lock = threading.RLock()
 
-    def run(self, first: Guest, cells: Iterable[str], jobs: int = 1) -> None:
-        """Run ``cells``, beginning in the guest ``first``; IncompleteError when it cannot go on.
+    def run(self, first: Guest, cells: Iterable[str]) -> None:
+        """Run ``cells``, one guest after the other, beginning in the guest ``first``.
 
         A cell that is named several times runs as often, in one guest as long as that is fit.
-        ``jobs`` guests run side by side, each with its share of the cells and a console of its own.
+        IncompleteError when it cannot go on.
         """
-        whole = list(cells)
-        jobs = max(1, min(jobs, len(whole)))
-        if jobs == 1:
-            self._work(first, whole, self.console)
-            return
-        consoles = [self.console, *(_sibling(self.console, i) for i in range(2, jobs + 1))]
-        with ThreadPoolExecutor(jobs, "guest") as pool:
-            parts = [
-                pool.submit(self._work, None if i else first, whole[i::jobs], consoles[i])
-                for i in range(jobs)
-            ]
-            try:
-                for part in as_completed(parts):
-                    part.result()
-            except BaseException:
-                self._stop()
-                raise
+        self.lots = Lots(cells)
+        self.work(first)
+
+    def work(self, first: Guest | None = None) -> None:
+        """One guest after the other until nothing is left to hand out; IncompleteError.
+
+        Several threads may do that at a time: each guest takes its lots, and has its console.
+        """
+        with self._lock:
+            number = next(n for n in range(1, len(self._consoles) + 2) if n not in self._consoles)
+            self._consoles.add(number)
+        try:
+            self._work(first, self.console if number == 1 else _sibling(self.console, number))
+        finally:
+            self._consoles.discard(number)
+
+    def stop(self) -> None:
+        """End every guest; the threads that drive them come to their end by that."""
+        with self._lock:
+            self.stopping = True
+            for guest in tuple(self._guests):
+                guest.vm.terminate()
 
     def _enlist(self, guest: Guest) -> bool:
         """Remember a guest that is to be ended when the run ends early; False when it has."""
@@ -106,20 +113,14 @@ class Supervisor:
             self._guests.add(guest)
             return not self.stopping
 
-    def _stop(self) -> None:
-        """End every guest; the threads that drive them come to their end by that."""
-        with self._lock:
-            self.stopping = True
-            for guest in self._guests:
-                guest.vm.terminate()
-
-    def _work(self, first: Guest | None, cells: Iterable[str], console: Path) -> None:
-        """One guest after the other until ``cells`` are done."""
-        left = Counter(cells)
-        guest = first
-        fruitless = 0
+    def _work(self, first: Guest | None, console: Path) -> None:
+        guest, fruitless = first, 0
+        left: Counter[str] = Counter()
         try:
-            while left and not self.stopping:
+            while not self.stopping:
+                left = left or self.lots.take(fresh=True)
+                if not left:
+                    return
                 if guest is None:
                     guest = self._start(console)
                 with guest:
@@ -182,32 +183,35 @@ class _Drive:
         """Cells judged or put off; a guest without any was fruitless."""
         self.in_flight: str | None = None
         self.last: Record | None = None
+        self._fit = True
+        """Whether another cell may run in it."""
         self._waits: dict[str, int] = {}
         self._begun = 0.0
 
     def run(self) -> None:
-        """Until nothing is left, or the guest is of no more use."""
+        """Until nothing is left to hand out, or the guest is of no more use."""
+        supervisor = self.supervisor
+        order = {"timeout": supervisor.timeout, "seed": supervisor.seed}
         try:
-            supervisor = self.supervisor
-            cells = list(self.left.elements())
-            self.vm.send({"run": cells, "timeout": supervisor.timeout, "seed": supervisor.seed})
-            while True:
-                message = self._next()
-                if message is None:
-                    break
-                if not self._take(message):
+            while self.left:
+                self.vm.send({"run": list(self.left.elements()), **order})
+                while self._take(self._next()):
+                    pass
+                if self.left or not self._fit:
                     return
+                self.left.update(supervisor.lots.take(fresh=False))
         except LostVmError:
-            pass
-        self._lost()
+            self._lost()
 
-    def _next(self) -> dict[str, Any] | None:
-        """The next message; None when the guest is gone, or silent although it had CPU time."""
+    def _next(self) -> dict[str, Any]:
+        """The next message; LostVmError when the guest is gone, or silent although it had CPU."""
         line = patient_line(self.vm, self.supervisor.timeout + GRACE)
-        return None if line is None else _decode(line)
+        if line is None:
+            raise LostVmError("gone or silent")
+        return _decode(line)
 
     def _take(self, message: dict[str, Any]) -> bool:
-        """Deal with one message; False when the guest is to go."""
+        """Deal with one message; False when it was the lot's last."""
         event = message.get("event")
         if "begin" in message:
             self._no_record("the suite went on without a record")
@@ -225,6 +229,7 @@ class _Drive:
             if self.in_flight is None:
                 self._note(f"{what} between cells")
             self._no_record(what, console=self.vm.tail(120).splitlines())
+            self._fit = False
             return False
         return True
 
@@ -240,17 +245,18 @@ class _Drive:
         """Keep the guest's own record of a cell."""
         cell = record["cell"]
         if self.guest.failure():  # what the driver saw of a device that is gone is no evidence
-            self._lost()
-            return False
+            raise LostVmError("a device model beside it failed")
         self.in_flight = None
         if record["verdict"] == Verdict.HANG:
             starved = self.vm.starved(self._waits)
             if starved > (time.monotonic() - self._begun) / 2 and self.supervisor.again(cell):
                 self._note(f"{cell} took too long, but so did the host: once more")
                 self.judged += 1  # no fault of the guest
+                self._fit = False
                 return False
         self._keep(record)
-        return not unfit(record)  # else it stops by itself (fixtures/guest.py)
+        self._fit = not unfit(record)  # else it stops by itself (fixtures/guest.py)
+        return self._fit
 
     def _keep(self, record: Record) -> None:
         self.left -= Counter((record["cell"],))
@@ -340,40 +346,3 @@ def _decode(line: bytes) -> dict[str, Any]:
     except ValueError:
         return {}  # a guest that dies may leave half a line
     return message if isinstance(message, dict) else {}
-
-
-def select(guest: Guest, keywords: str, marks: str) -> list[str]:
-    """The guest's cells that the -k and -m expressions choose, as pytest would in the guest.
-
-    Evaluated here, so that a restored guest need not.
-    """
-    by_name, by_mark = _expression(keywords, "-k"), _expression(marks, "-m")
-    chosen = []
-    for cell in guest.cells:
-        own = ["hw"]
-        if cell in guest.slow:
-            own.append("slow")
-        if cell in guest.destructive:
-            own.append("destructive")
-        # All that pytest looks at: function with parameter, file, folders, marks.
-        names = "\n".join((f"test_pinning[{cell}]", "test_pinning.py", "tests", *own)).lower()
-        if by_name and not by_name.holds(_within(names)):
-            continue
-        if by_mark and not by_mark.holds(own.__contains__):
-            continue
-        chosen.append(cell)
-    return chosen
-
-
-def _expression(text: str, option: str) -> Expression | None:
-    try:
-        return Expression(text) if text.strip() else None
-    except ValueError as error:
-        raise HilError(
-            f"{option} {text!r} is not an expression as pytest has it: {error}",
-            "Words joined by and, or, not: -k 'hugetlb and not 1g'.",
-        ) from error
-
-
-def _within(text: str) -> Matcher:
-    return lambda word: word.lower() in text

@@ -4,13 +4,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import lzma
-import os
 import shutil
 import signal
-import struct
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +16,11 @@ from hil.errors import HilError, NotCompletedError
 from hil.lab import (
     cache,
     corrections,
-    doctor,
     drivers,
     emulator,
     exchange,
     hardware,
-    hosttools,
+    holding,
     initramfs,
     kvm,
     qemu_program,
@@ -33,10 +28,12 @@ from hil.lab import (
     rootfs,
     silicon,
     snapshot,
+    vmlinux,
 )
 from hil.lab.architectures import ARCHITECTURES
 from hil.lab.board import Board
 from hil.lab.hardware import Boot
+from hil.lab.holding import Holds
 from hil.lab.kernels import Kernel
 from hil.lab.modules import Own, check_own
 from hil.lab.progress import Say, quiet
@@ -45,10 +42,6 @@ from hil.lab.qemu import LostVmError, Vm, patient_line
 BOOT_SECONDS = 120.0
 _PREPARE_SECONDS = 40.0
 _LAST_WORDS = 0.5
-_GUEST_MEMORY = 2 << 30
-"""Bytes of memory that a guest dirties at the most, 1 GiB huge page and all."""
-_CELLS_A_GUEST = 20
-"""With fewer cells each, a second guest costs more than it brings."""
 SNAPSHOT_SIZE = 700_000_000
 """Bytes that a snapshot takes, with some to spare."""
 _PLUGINS_LEFT_OUT = (
@@ -129,6 +122,8 @@ class VirtualBoard:
         """
         assert board.machine is not None
         self.board, self.machine, self.kernel = board, board.machine, kernel
+        self._holds = Holds()
+        holding.use()
         program = qemu_program.get(qemu_from, self.machine.arch, say)
         self.qemu = program.version
         self.transports: list[str] = []
@@ -157,12 +152,15 @@ class VirtualBoard:
         self.emulated = not works
         self._say = say
         self._lock = threading.RLock()
+        self._starting: set[Vm] = set()
+        self._starting_lock = threading.Lock()
+        self._stopped = False
         self.root = rootfs.get(self.machine.arch, board.guest.packages)
         self.corrected = corrections.of(kernel, board.guest.drivers, self.own)
         """Stock modules in whose place this board has a copy without a known mistake."""
         arguments = ["-m", marks if cold else "hw", *_ARGUMENTS]
         self.boot = Boot(
-            kernel=bootable(kernel),
+            kernel=vmlinux.get(kernel),
             initramfs=initramfs.get(
                 board, kernel, self.root, self.own, arguments, corrected=self.corrected
             ),
@@ -172,6 +170,8 @@ class VirtualBoard:
             program=program,
             device_tree=self._device_tree(program),
         )
+        for part in (self.boot.kernel, self.boot.initramfs, self.boot.image, kernel.place):
+            self._holds.add(part)
         self.key = snapshot.key(
             {
                 "kernel": kernel.identity,
@@ -193,37 +193,74 @@ class VirtualBoard:
         """
         ram.clean()
         guest = self._started(console)
-        if self.exchanged:
-            again = exchange.affected(self.board, self.kernel, self.own, self.exchanged)
-            try:
+        try:
+            if self.exchanged:
+                again = exchange.affected(self.board, self.kernel, self.own, self.exchanged)
                 exchange.order(guest.vm, self.exchanged, again)
-            except BaseException:
-                guest.close()
-                raise
+        except BaseException:
+            guest.close()
+            raise
+        finally:
+            with self._starting_lock:
+                self._starting.discard(guest.vm)
         return guest
 
+    def close(self) -> None:
+        """What it was made of, and the snapshot, may be removed from the cache now."""
+        self._holds.close()
+
+    def stop(self) -> None:
+        """Let guests that are being started come to nothing; from another thread."""
+        with self._starting_lock:
+            self._stopped = True
+            for vm in self._starting:
+                vm.terminate()
+
     def _started(self, console: Path) -> Guest:
-        if self.cold:
-            guest = self._boot(console, ram.folder())
-            try:
-                self._prepare(guest.vm)
-            except LostVmError as error:
-                guest.close()
-                raise NotCompletedError(str(error), f"Its console is in {console}.") from error
-            except BaseException:
-                guest.close()
-                raise
-            return guest
-        with self._lock:
-            return self._from_snapshot(console)
+        if not self.cold:
+            with self._lock:
+                return self._from_snapshot(console)
+        guest = self._boot(console, ram.folder())
+        try:
+            self._prepare(guest.vm)
+        except LostVmError as error:
+            guest.close()
+            raise NotCompletedError(str(error), f"Its console is in {console}.") from error
+        except BaseException:
+            guest.close()
+            raise
+        return guest
+
+    def _launched(self, vm: Vm) -> Vm:
+        """Remember a QEMU that `stop` is to end."""
+        with self._starting_lock:
+            self._starting.add(vm)
+            if self._stopped:
+                vm.terminate()
+        return vm
+
+    def _ended(self, vm: Vm | None, models: silicon.Models | None) -> None:
+        """End a guest that did not come up."""
+        if vm is not None:
+            vm.kill()
+            with self._starting_lock:
+                self._starting.discard(vm)
+        if models is not None:
+            models.close()
+
+    def _go_on(self) -> None:
+        if self._stopped:
+            raise NotCompletedError("the run was ended while a guest was being started")
 
     def _from_snapshot(self, console: Path) -> Guest:
         """Restore the snapshot, made first where there is none that can be used."""
         found = snapshot.find(self.key)
         if found is not None:
             with contextlib.suppress(LostVmError, HilError):
+                self._holds.add(found.folder)
                 return self._restore(found, console)
-            snapshot.drop(found)
+            self._go_on()
+            self._drop(found)
         self._say("booting the guest, for a snapshot that the next run starts from")
         cache.need_space(cache.root(), SNAPSHOT_SIZE, "a snapshot of the guest")
         folder = snapshot.workplace(self.key)
@@ -232,15 +269,16 @@ class VirtualBoard:
                 "destructive": sorted(guest.destructive), "uptimes": guest.uptimes}  # fmt: skip
         try:
             self._prepare(guest.vm)
-            made = snapshot.save(guest.vm, folder, self.key, said)
+            made = snapshot.save(guest.vm, folder, self.key, said, self._holds)
             if guest.models is not None:
                 guest.models.close()
             return self._restore(made, console)
         except LostVmError as error:
             guest.close()
+            self._go_on()
             self._say(f"no snapshot: {error}; booting cold")
             self.cold = True
-            return self.start(console)
+            return self._started(console)
         except BaseException:
             guest.close()
             raise
@@ -250,7 +288,11 @@ class VirtualBoard:
         with self._lock:
             found = None if self.cold else snapshot.find(self.key)
             if found is not None:
-                snapshot.drop(found)
+                self._drop(found)
+
+    def _drop(self, found: snapshot.Snapshot) -> None:
+        self._holds.drop(found.folder)
+        snapshot.drop(found)
 
     def _boot(self, console: Path, folder: Path) -> Guest:
         """Boot on RAM files in ``folder``; once more when the emulator was at fault."""
@@ -269,7 +311,7 @@ class VirtualBoard:
             argv = hardware.command(self.machine, self.boot, folder, shared=True)
             if self.transports:
                 models = silicon.Models(self.machine, self.transports, folder, console)
-            vm = _launch(argv, console, models)
+            vm = self._launched(_launch(argv, console, models))
             line = patient_line(vm, BOOT_SECONDS)
             message = json.loads(line) if line else {}
             if message.get("event") == "collected":
@@ -288,10 +330,7 @@ class VirtualBoard:
                 f"The whole console is in {console}.",
             )
         except BaseException:
-            if vm is not None:
-                vm.kill()
-            if models is not None:
-                models.close()
+            self._ended(vm, models)
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
@@ -314,23 +353,14 @@ class VirtualBoard:
                 models = silicon.Models(self.machine, self.transports, folder, console)
             place, shared = folder or found.folder, folder is not None
             argv = hardware.command(self.machine, self.boot, place, shared=shared)
-            vm = _launch(argv, console, models, incoming=True)
+            vm = self._launched(_launch(argv, console, models, incoming=True))
             snapshot.restore(vm, found)
         except BaseException:
-            if vm is not None:
-                vm.kill()
-            if models is not None:
-                models.close()
+            self._ended(vm, models)
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         return Guest(vm, found.said, "snapshot", folder, models)
-
-    def jobs(self, cells: int) -> int:
-        """How many guests are worth running side by side on this machine for so many cells."""
-        cores = len(os.sched_getaffinity(0)) // self.machine.cpus_for_cells
-        memory = doctor.available_memory() // _GUEST_MEMORY
-        return max(1, min(cores, memory, cells // _CELLS_A_GUEST))
 
     def _device_tree(self, program: qemu_program.Program) -> Path | None:
         if not self.machine.device_tree:
@@ -363,38 +393,3 @@ def _launch(
 
 class _EmulatorError(Exception):
     """The emulator failed a guest that boots; the text says how."""
-
-
-def bootable(kernel: Kernel) -> Path:
-    """The kernel's ELF image out of its bzImage, cached; the bzImage itself where there is none.
-
-    QEMU enters an ELF image by its PVH note, which saves the second that TCG needs to unpack the
-    bzImage (Documentation/arch/x86/boot.rst: payload_offset, payload_length).
-    """
-    target = cache.root() / "vmlinux" / hashlib.sha256(kernel.identity.encode()).hexdigest()[:24]
-    if target.exists():
-        return target
-    image = kernel.vmlinuz.read_bytes()
-    if image[0x202:0x206] != b"HdrS":
-        return kernel.vmlinuz
-    start = (image[0x1F1] + 1) * 512 + struct.unpack_from("<I", image, 0x248)[0]
-    length = struct.unpack_from("<I", image, 0x24C)[0]
-    payload = image[start : start + length]
-    try:
-        if payload[:6] == b"\xfd7zXZ\0":
-            elf = lzma.LZMADecompressor().decompress(payload)
-        elif payload[:4] == b"\x28\xb5\x2f\xfd":
-            # Its last four bytes are the unpacked size, which zstd does not know of.
-            elf = hosttools.run(["zstd", "-d", "-c"], data=payload[:-4])
-        else:
-            return kernel.vmlinuz
-    except (lzma.LZMAError, hosttools.ToolError):
-        return kernel.vmlinuz
-    if elf[:4] != b"\x7fELF" or b"Xen\0" not in elf:
-        return kernel.vmlinuz
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.new")
-    with cache.full_disk_is_an_error(target.parent, "the unpacked kernel"), cache.lock("vmlinux"):
-        fresh.write_bytes(elf)
-        fresh.rename(target)
-    return target

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -27,21 +29,30 @@ class Progress:
     """Shows cells done of `total`, bad and known so far, time left, and the cell in flight.
 
     Bad cells are printed as they come and stay on the screen.  `add` says how many more cells a
-    further part of the run brings.
+    further part of the run brings.  A run over several `kernels` has a `part` for each.  Safe
+    between threads.
     """
 
     def __init__(
-        self, console: Console, total: int, *, clock: Callable[[], float] = time.monotonic
+        self,
+        console: Console,
+        total: int,
+        *,
+        kernels: int = 1,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = console
         self._total = total
+        self._kernels = kernels
         self._clock = clock
-        self._done = 0
+        self._done = self._begun = self._ended = 0
         self._counts = dict.fromkeys(Outcome, 0)
-        self._cell = ""
+        self._cell = self._doing = ""
+        self._parts: dict[str, Part] = {}
         self._started = self._said = clock()
         self._first: float | None = None
         self._tenth = self._said_done = 0
+        self._lock = threading.RLock()
         self._live: Live | None = None
         if console.is_terminal:
             self._live = Live(
@@ -66,15 +77,24 @@ class Progress:
             self._live.stop()
         self._say()
 
+    def part(self, title: str) -> Part:
+        """Who tells how the run of one kernel goes; `title` stands before what it says."""
+        return Part(self, title if self._kernels > 1 else "")
+
     def begin(self, cell: str) -> None:
         """The cell in flight."""
-        self._cell = cell
-        if self._first is None:
-            # Time left is reckoned from the first cell on: booting says nothing of the cells.
-            self._first = self._clock()
+        with self._lock:
+            self._cell = cell
+            if self._first is None:
+                # Time left is reckoned from the first cell on: booting says nothing of the cells.
+                self._first = self._clock()
 
-    def done(self, record: Mapping[str, Any]) -> None:
+    def done(self, record: Mapping[str, Any], title: str = "") -> None:
         """A cell was judged: its journal record."""
+        with self._lock:
+            self._judged(record, f"{title} " if title else "")
+
+    def _judged(self, record: Mapping[str, Any], title: str) -> None:
         outcome = outcome_of(record)
         if self._first is None:
             self._first = self._clock() - float(record.get("seconds") or 0.0)
@@ -85,43 +105,69 @@ class Progress:
         if outcome.bad:
             mark = mark_of(record)
             line = Text().append(f" {mark.plain} ", mark.style)
-            line.append(f" {record['cell']}: ").append(str(record.get("reason") or ""))
+            line.append(f" {title}{record['cell']}: ").append(str(record.get("reason") or ""))
             self._print(line)
         if not self._live:
             tenth = self._done * 10 // max(self._total, 1)
             quiet = self._clock() - self._said
-            if tenth > self._tenth or quiet >= _QUIET_SECONDS:
+            if (tenth > self._tenth and not self._to_begin) or quiet >= _QUIET_SECONDS:
                 self._tenth = max(tenth, self._tenth)
                 self._say()
 
     def note(self, text: str) -> None:
         """A line that stays: "booting", "the guest is gone, booting again"."""
-        self._print(Text(text))
+        with self._lock:
+            self._print(Text(text))
+
+    def tell(self, line: str) -> None:
+        """Words that stay, wrapped as the console does."""
+        with self._lock:
+            self._console.print(line, highlight=False, markup=False)
+
+    def doing(self, what: str) -> None:
+        """What is being done while there is no cell in flight; only a terminal shows it."""
+        self._doing = what
 
     def add(self, cells: int) -> None:
         """So many more cells are to come."""
-        self._total += cells
+        with self._lock:
+            self._total += cells
+            self._begun += 1
 
     @property
     def bad(self) -> int:
         """Cells so far that make the run exit with 1."""
         return sum(count for outcome, count in self._counts.items() if outcome.bad)
 
+    @property
+    def _to_begin(self) -> int:
+        """Kernels of which it is not known yet how many cells they have."""
+        return max(0, self._kernels - max(self._begun, 1, self._ended))
+
     def seconds_left(self) -> float | None:
-        """Estimate from the cells judged so far; None before the first."""
+        """Estimate from the cells judged so far; None before the first.
+
+        Kernels that are still to begin are taken to have as many cells as the others.
+        """
         if self._first is None or not self._done:
             return None
-        return (self._clock() - self._first) / self._done * (self._total - self._done)
+        to_come = self._to_begin * self._total / max(self._begun, 1)
+        left = self._total - self._done + to_come
+        return (self._clock() - self._first) / self._done * left
 
     def _summary(self) -> str:
-        parts = [f"{self._done}/{self._total} cells", f"{self.bad} bad"]
+        parts = []
+        if self._kernels > 1:
+            parts.append(f"{self._ended}/{self._kernels} kernels")
+        parts.append(f"{self._done}/{self._total}{'+' * bool(self._to_begin)} cells")
+        parts.append(f"{self.bad} bad")
         parts.append(f"{self._counts[Outcome.KNOWN]} known")
         parts.append(f"{self._counts[Outcome.SKIP]} not applicable")
         left = self.seconds_left()
-        if self._done >= self._total:
-            parts.append(f"took {_clock(self._clock() - self._started)}")
+        if self._done >= self._total and not self._to_begin:
+            parts.append(f"took {clock(self._clock() - self._started)}")
         elif left is not None:
-            parts.append(f"{_clock(left)} left")
+            parts.append(f"{clock(left)} left")
         return ", ".join(parts)
 
     def _say(self) -> None:
@@ -135,24 +181,97 @@ class Progress:
         line.plain = fit(self._console, line.plain)
         self._console.print(line, highlight=False, soft_wrap=True)
 
-    def _render(self) -> Table:
+    def _render(self) -> Group:
         table = Table.grid(padding=(0, 1), expand=True)
         table.add_column(width=max(10, self._console.width // 5))
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, ratio=1, overflow="ellipsis")
         bar = ProgressBar(
-            total=max(self._total, 1),
+            total=max(self._total + round(self._to_begin * self._total / max(self._begun, 1)), 1),
             completed=self._done,
             complete_style=VERMILION if self.bad else BLUE,
             finished_style=VERMILION if self.bad else GREEN,
         )
         style = "bold" if self.bad else ""
-        cell = Text(fit(self._console, self._cell), style="dim")
-        table.add_row(bar, Text(self._summary(), style=style), cell)
-        return table
+        alone = "" if self._kernels > 1 else self._cell or self._doing
+        cell = Text(fit(self._console, alone), style="dim")
+        summary = self._summary() if self._total or self._kernels > 1 else ""
+        table.add_row(bar, Text(summary, style=style), cell)
+        with self._lock:
+            lines = [fit(self._console, part.line()) for part in self._parts.values()]
+        return Group(
+            table, *(Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in lines)
+        )
 
 
-def _clock(seconds: float) -> str:
+class Part:
+    """The run of one kernel among others, as `Progress` shows it: a line of its own while it runs.
+
+    Called, it takes what is being done (hil.lab.progress.Say).
+    """
+
+    def __init__(self, progress: Progress, title: str) -> None:
+        self._progress, self.title = progress, title
+        self._doing = self._cell = ""
+        self._done = self._total = 0
+
+    def __call__(self, what: str, done: float | None = None) -> None:
+        if what.startswith("note:"):
+            self.note(what)
+            return
+        fresh, self._doing = what != self._doing, what
+        self._shown()
+        self._progress.doing(what if done is None else f"{what} {done:.0%}")
+        if fresh and not self._progress._live:
+            print(f"{self._lead}{what}", file=sys.stderr, flush=True)
+
+    def begin(self, cell: str) -> None:
+        """The cell in flight."""
+        self._cell, self._doing = cell, ""
+        self._progress.begin(cell)
+
+    def done(self, record: Mapping[str, Any]) -> None:
+        """A cell was judged."""
+        self._done += 1
+        self._progress.done(record, self.title)
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self._progress.note(f"{self._lead}{text}")
+
+    def tell(self, line: str) -> None:
+        """Words that stay."""
+        self._progress.tell(f"{self._lead}{line}")
+
+    def add(self, cells: int) -> None:
+        """So many cells are to come."""
+        self._total += cells
+        self._shown()
+        self._progress.add(cells)
+
+    def ended(self) -> None:
+        """This kernel is done with."""
+        with self._progress._lock:
+            self._progress._ended += 1
+            self._progress._said_done = -1
+            self._progress._parts.pop(self.title, None)
+
+    def line(self) -> str:
+        """What a terminal shows of it."""
+        count = f"{self._done}/{self._total}  " if self._total else ""
+        return f"  {self.title:<6} {count}{self._doing or self._cell}"
+
+    @property
+    def _lead(self) -> str:
+        return f"{self.title}: " if self.title else ""
+
+    def _shown(self) -> None:
+        if self.title:
+            with self._progress._lock:
+                self._progress._parts[self.title] = self
+
+
+def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

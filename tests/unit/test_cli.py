@@ -15,7 +15,7 @@ import pytest
 
 from hil import cli
 from hil.errors import HilError
-from hil.lab import runner
+from hil.lab import kernel_run, runner
 
 
 @pytest.fixture(autouse=True)
@@ -57,12 +57,16 @@ def test_defaults(runs: Any) -> None:
     assert (asked[0].board, asked[0].kernel) == ("virtual-x86", "debian:6.12")
 
 
-def test_every_kernel_is_a_run_and_the_worst_end_counts(runs: Any) -> None:
-    asked = runs(1, 3, 0)
-    kernels = ["debian:5.10", "debian:6.1", "dir:/src/linux"]
+def test_kernels_and_runs_to_go_on_with_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(runner, "run", lambda options, *_, **more: asked.append(more) or 3)
+    kernels = ["5.10..6.1", "all", "dir:/src/linux"]
     assert cli.main(["run", *(f"--kernel={k}" for k in kernels), "-k", "memfd", "--cold"]) == 3
-    assert [o.kernel for o in asked] == kernels
-    assert {(o.keywords, o.cold) for o in asked} == {("memfd", True)}
+    assert cli.main(["run", "--resume", "one", "--resume", "two"]) == 3
+    assert asked == [
+        {"kernels": kernels, "resumed": []},
+        {"kernels": [], "resumed": ["one", "two"]},
+    ]
 
 
 def test_what_a_person_can_mend_is_told_without_a_traceback(
@@ -161,4 +165,4 @@ def test_a_run_is_resumed_from_any_folder(tmp_path: Path, monkeypatch: pytest.Mo
         ("deb:a.deb,/b.deb", f"deb:{tmp_path}/a.deb,/b.deb"),
         ("dir:linux", f"dir:{tmp_path}/linux"),
     ):
-        assert runner._pinned(spec, board) == kept  # type: ignore[arg-type]
+        assert kernel_run._pinned(spec, board) == kept  # type: ignore[arg-type]

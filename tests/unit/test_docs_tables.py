@@ -17,7 +17,7 @@ from docs_parts import ROOT, TEXTS, blocks, flat, section, tables
 from fixtures import hw
 from hil.cells import Direction
 from hil.commands.arguments import EXITS
-from hil.lab import board, kvm, snapshot
+from hil.lab import board, kvm, limits
 from hil.memory.bench import KINDS
 from hil.report.marks import ACCEPTED, FIXED, REFUSED, SKIPPED, WORDS
 from hil.rules import table
@@ -143,7 +143,7 @@ def test_kinds_of_scratch_and_file_systems_are_all_told() -> None:
 
 def test_numbers_that_are_told_are_the_codes() -> None:
     keeper = flat("docs/lab-keeper.md")
-    assert f"beyond {snapshot.LIMIT >> 30} GiB" in keeper
+    assert f"beyond {limits.DEFAULTS['snapshots'].removesuffix('G')} GiB" in keeper
     machine = board.load("virtual-x86").machine
     assert machine is not None
     sizes = [n.size for n in machine.nodes] + [d.size for d in machine.dimms]
@@ -190,7 +190,7 @@ def test_fields_of_run_json_are_all_told() -> None:
     """Every key that is written by name into run.json, wherever that is."""
     told = _fields("docs/journal.md", "run.json")
     sources = "".join(
-        (ROOT / name).read_text() for name in ("hil/lab/runner.py", "hil/runs/suite.py")
+        (ROOT / name).read_text() for name in ("hil/lab/kernel_run.py", "hil/runs/suite.py")
     )
     for field in told:
         assert f'"{field}":' in sources or re.search(rf"\b{field}=", sources), field

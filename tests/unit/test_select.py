@@ -9,7 +9,7 @@ import pytest
 from _pytest.mark import deselect_by_keyword, deselect_by_mark
 
 from hil.errors import HilError
-from hil.lab.supervisor import select
+from hil.lab.selection import select
 
 pytest_plugins = ["pytester"]
 

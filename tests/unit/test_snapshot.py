@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.lab import cache, ram, snapshot
+from hil.lab import cache, holding, limits, ram, snapshot
 
 SAID = {"cells": ["a/b/capture/steady"], "slow": [], "suite": {}}
 PARTS = {"kernel": "1", "image": "2", "qemu": ["7.2", [1, 2]]}
@@ -87,12 +87,25 @@ def test_the_oldest_go_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) 
     for age, name in enumerate(("new", "older", "oldest")):
         os.utime(made(name).folder, (1e9 - age, 1e9 - age))
     snapshot.find("oldest")  # used just now
-    monkeypatch.setattr(snapshot, "LIMIT", 40_000)
+    monkeypatch.setattr(limits, "get", lambda: limits.Limits(40_000, "here"))
     made("another")
     left = {p.name for p in (cache.root() / "snapshots").iterdir()}
     assert "another" in left
     assert "older" not in left
     assert "oldest" in left
+
+
+def test_what_a_run_uses_stays_although_it_is_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    used, unused = made("used"), made("unused")
+    monkeypatch.setattr(limits, "get", lambda: limits.Limits(1, "here"))
+    with holding.Holds() as holds:
+        holds.add(used.folder)
+        for age, one in enumerate((unused, used)):
+            os.utime(one.folder, (1e9 - age, 1e9 - age))
+        made("another")
+        assert snapshot.find("used") and not snapshot.find("unused")
+    made("last")
+    assert not snapshot.find("used")
 
 
 def test_ram_of_killed_supervisors_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

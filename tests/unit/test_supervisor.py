@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hil.errors import HilError
+from hil.lab.lots import Lots
 from hil.lab.qemu import LostVmError
 from hil.lab.supervisor import IncompleteError, Supervisor
 from hil.runs.journal import Journal, read
@@ -59,6 +60,7 @@ class FakeVm:
         self.script, self.status, self.lack = list(script), end, starved or []
         self.console = console
         self.orders: list[str] = []
+        self.lots: list[list[str]] = []
         self.asked: list[str] = []
         self.deadlines: list[float] = []
         self.killed = False
@@ -66,6 +68,7 @@ class FakeVm:
 
     def send(self, message: dict[str, Any]) -> None:
         self.orders = message["run"]
+        self.lots.append(message["run"])
 
     def lines(self, deadline: float) -> Iterator[bytes]:
         self.deadlines.append(deadline)
@@ -121,6 +124,7 @@ class Lab:
         self.notes: list[str] = []
         self.distrusted = 0
         self.emulated = True
+        self.guests = 1
 
     def start(self, console: Path) -> FakeGuest:
         if not self.to_start:
@@ -130,15 +134,17 @@ class Lab:
     def distrust(self) -> None:
         self.distrusted += 1
 
-    def run(self, *cells: str) -> list[dict[str, Any]]:
-        """Every record written, in order."""
+    def run(self, *cells: str, alone: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Every record written, in order; cells that are ``alone`` may wreck their guests."""
         watcher = SimpleNamespace(
             begin=lambda cell: None, done=lambda record: None, note=self.notes.append
         )
         with Journal.open(self.path) as journal:
             first = self.start(Path())
             supervisor = Supervisor(self, journal, Path("console.log"), watcher, 10.0)  # type: ignore[arg-type]
-            supervisor.run(first, cells or [A, B, C])
+            supervisor.lots = Lots(cells or [A, B, C], alone)
+            supervisor.lots.guests = self.guests
+            supervisor.work(first)  # type: ignore[arg-type]
         assert all(vm.killed for vm in self.vms if vm not in self.to_start)
         return read(self.path)
 
@@ -170,6 +176,33 @@ def test_a_guest_that_resets_itself_is_a_crash_of_the_cell_in_flight(tmp_path: P
     assert lab.vms[1].orders == [C]
     assert "sysrq triggered crash" in records[1]["reason"]
     assert records[1]["evidence"]["cell_before"] == A
+
+
+def test_cells_that_may_wreck_the_guest_come_last_and_each_has_a_fresh_one(
+    tmp_path: Path,
+) -> None:
+    lab = Lab(
+        tmp_path,
+        FakeVm([*cell(C), FINISHED], end=None),
+        FakeVm([*cell(A), FINISHED], end=None),
+        FakeVm([begin(B)]),
+    )
+    assert verdicts(lab.run(alone=[A, B])) == [(C, "ok"), (A, "ok"), (B, "crash")]
+    assert [vm.orders for vm in lab.vms] == [[C], [A], [B]]
+
+
+def test_one_run_holds_many_crashes(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, *(FakeVm([begin(name)]) for name in (A, B, C)))
+    assert verdicts(lab.run(alone=[A, B, C])) == [(A, "crash"), (B, "crash"), (C, "crash")]
+    assert lab.distrusted == 0
+
+
+def test_a_guest_asks_for_more_until_nothing_is_left(tmp_path: Path) -> None:
+    vm = FakeVm([*cell(A), FINISHED, *cell(B), FINISHED, *cell(C), FINISHED])
+    lab = Lab(tmp_path, vm)
+    lab.guests = 2
+    assert verdicts(lab.run()) == [(A, "ok"), (B, "ok"), (C, "ok")]
+    assert vm.lots == [[A], [B], [C]]
 
 
 def test_a_torn_record_counts_for_nothing(tmp_path: Path) -> None:
