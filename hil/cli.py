@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from hil.commands import (
     bisect,
+    cache,
     diff,
     doctor,
     export,
@@ -27,7 +28,7 @@ from hil.commands import (
 from hil.commands.arguments import EXITS, Parser
 from hil.errors import HilError
 
-COMMANDS = (run, kernels, doctor, show, matrix, history, diff, flaky, report, export, bisect)
+COMMANDS = (run, kernels, cache, doctor, show, matrix, history, diff, flaky, report, export, bisect)
 """In the order in which the help text lists them."""
 
 
