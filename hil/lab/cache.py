@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -148,7 +149,7 @@ def read_json(path: Path) -> Any:
 def write_json(path: Path, value: object) -> None:
     """Write ``value`` so that readers see the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh = path.with_name(f".{path.name}.{threading.get_ident()}.{os.getpid()}")
     try:
         with full_disk_is_an_error(path.parent, path.name):
             fresh.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")

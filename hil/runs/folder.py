@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -109,7 +110,8 @@ class RunFolder:
     def _point_latest(self) -> None:
         """Replace the link in one step: who follows it meanwhile finds the old run or the new."""
         link = self.path.parent / LATEST
-        scratch = self.path.parent / f".{LATEST}.{os.getpid()}"
+        # Runs of several kernels are made by several threads.
+        scratch = self.path.parent / f".{LATEST}.{threading.get_ident()}.{os.getpid()}"
         scratch.unlink(missing_ok=True)
         try:
             scratch.symlink_to(self.path.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +203,11 @@ def test_totals_add_up() -> None:
         "stayed": 1,
     }
     assert json.loads(json.dumps(count._asdict()))["planned"] == 9
+
+
+def test_runs_that_are_made_at_the_same_time_do_not_disturb_each_other(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: RunFolder.create(tmp_path, board="b"), range(64)))
+    assert len({folder.path for folder in made}) == 64
+    assert (tmp_path / "latest").resolve() in {folder.path.resolve() for folder in made}
+    assert not list(tmp_path.glob(".*"))

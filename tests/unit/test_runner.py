@@ -99,9 +99,7 @@ def test_the_worst_kernel_counts_and_each_is_told(
     assert "6.12: complete, 1 bad" in told
     assert "6.18: nothing judged: the guest did not come up; its console ends:\n" in told
     assert "hil: 6.18: the guest did not come up" in capsys.readouterr().err
-    pages = list(tmp_path.glob("*-kernels.html"))
-    assert pages
-    assert str(pages[0]) in told
+    assert any(str(page) in told for page in tmp_path.glob("*-kernels.html"))
 
 
 def test_a_kernel_that_cannot_be_had_ends_with_2(tmp_path: Path) -> None:
