@@ -83,6 +83,7 @@ class KernelRun:
         self.seconds = 0.0
         """From its first guest's start to its end."""
         self._totals: outcome.Totals | None = None
+        self._fresh = folder is None
         self._part = progress.part(self.title)
         self._places = places
         self._virtual: VirtualBoard | None = None
@@ -114,6 +115,13 @@ class KernelRun:
 
     def begin(self) -> None:
         """Start the first guest, and choose of its cells; HilError."""
+        try:
+            self._begin()
+        except BaseException:
+            self._failed = not self._stopped
+            raise
+
+    def _begin(self) -> None:
         virtual = self._virtual
         assert virtual is not None
         self.seconds = -time.monotonic()
@@ -185,6 +193,9 @@ class KernelRun:
         if self._journal is not None:
             self._journal.close()
         self.seconds += time.monotonic()
+        if self.folder is not None and self._fresh and self._stopped and not self.begun:
+            self.folder.discard()  # its guest was still coming up: there is nothing to go on with
+            self.folder = None
         supervisor, folder = self._supervisor, self.folder
         if folder is not None:
             if self._stopped and not self._failed:

@@ -157,3 +157,37 @@ def test_progress_is_told_of_each_end(tmp_path: Path) -> None:
     one = Run(Options(kernel="debian:6.1", out=str(tmp_path)), ["hil"], progress, places=1)
     one.ended()
     assert progress._summary().startswith("1/2 kernels")
+
+
+def begun(tmp_path: Path, boot: BaseException | None) -> KernelRun:
+    """A run whose guest could not be started because of ``boot``; None: because it was stopped."""
+    progress = Progress(Console(file=io.StringIO()), 0)
+    one = KernelRun(Options(kernel="debian:6.1", out=str(tmp_path)), [], progress, places=1)
+    one.folder = RunFolder.create(tmp_path, board="b", kernel="6.1.1")
+    one.folder.console.write_text("Oops")
+    one.seconds = 0.0
+
+    def begin() -> None:
+        one.status = "incomplete"
+        if boot is None:
+            one.stop()
+        raise boot or NotCompletedError("the run was ended")
+
+    one._begin = begin  # type: ignore[method-assign]
+    with pytest.raises(NotCompletedError):
+        one.begin()
+    one.stop()
+    one.finish()
+    return one
+
+
+def test_a_kernel_that_does_not_boot_is_incomplete_and_keeps_its_console(tmp_path: Path) -> None:
+    one = begun(tmp_path, NotCompletedError("it does not come up"))
+    assert one.folder is not None
+    assert one.folder.read_meta()["status"] == "incomplete"
+    assert one.folder.console.read_text() == "Oops"
+
+
+def test_a_run_that_is_interrupted_before_it_has_cells_leaves_no_folder(tmp_path: Path) -> None:
+    assert begun(tmp_path, None).folder is None
+    assert not list(tmp_path.glob("2*"))
