@@ -51,8 +51,12 @@ class Hil:
         self._note_guests()
 
     def _note_guests(self) -> None:
-        pid = self.process.pid
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        # A child is its thread's, and each guest is driven by a thread of its own.
+        children = ""
+        for file in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            with suppress(OSError):
+                children += file.read_text()
+        for child in children.split():
             with suppress(OSError):
                 if "qemu-system" in Path(f"/proc/{child}/cmdline").read_text().partition("\0")[0]:
                     self.guests.add(int(child))
