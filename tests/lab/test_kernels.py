@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hil.lab import kernels, modules
-from tests.lab.driving import finished
+from tests.lab.driving import Hil, finished
 
 CHOICE = ("-k", "video0/ and (soft-offline or (memfd/ or tmpfs) and steady)")
 
@@ -94,3 +96,33 @@ def test_every_cell_that_may_wreck_the_guest_has_a_restored_one_of_its_own(
         starts = meta(folders[series])["starts"]
         assert len(starts) == destructive + 1
         assert {start["how"] for start in starts} == {"snapshot"}
+
+
+def test_ctrl_c_leaves_every_journal_whole_and_all_can_go_on(
+    started: Callable[..., Hil], tmp_path: Path
+) -> None:
+    hil = started("run", "--kernel", "6.1..6.12", "--out", tmp_path, *CHOICE)
+
+    def second_has_begun() -> bool:
+        journals = list(tmp_path.glob("2*/journal.jsonl"))
+        return len(journals) == 2 and any(journal.stat().st_size for journal in journals)
+
+    hil.until(second_has_begun)
+    assert hil.interrupt() == 2
+    assert hil.guests_gone()
+    assert "Traceback" not in hil.output
+    before = {series: cells(path) for series, path in runs(tmp_path).items()}
+    names = re.findall(r"--resume (\S+)", hil.output)
+    assert names, hil.output
+    assert {
+        path.name for path in runs(tmp_path).values() if meta(path)["status"] != "complete"
+    } == {*names}
+
+    resumed = [part for name in names for part in ("--resume", name)]
+    status, output = finished("run", *resumed, "--out", tmp_path)
+    assert status == 0, output
+    for series, path in runs(tmp_path).items():
+        assert meta(path)["status"] == "complete"
+        after = cells(path)
+        assert after[: len(before[series])] == before[series]
+        assert len({record["cell"] for record in after}) == len(after) == meta(path)["cells"]
