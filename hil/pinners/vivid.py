@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from errno import EBUSY
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ SIZE = (320, 180)
 _PICTURE = {"Test Pattern": "100% Color Squares", "OSD Text Mode": "None"}
 _CONNECTED = " Is Connected To"  # 6.12; before, one switch for the whole device:
 _LOOP = "Loop Video"
+_SETTLE = 1.0
+"""Seconds until a switch that does not stay where it is set is left as it is."""
 
 
 def small(fd: int, present: Any) -> Any:
@@ -177,6 +180,9 @@ def _looped(path: VividOutput, session: V4l2Session) -> Any:
         try:
             before = controls.get_input(fd)
             controls.set_input(fd, path.input)
+            identity, value, _ = path.switch
+            if controls.get_control(fd, identity) != value:
+                _connect(fd, identity, value)
             own.type = kind
             uapi.set_format(fd, own)
         except OSError as error:
@@ -195,8 +201,25 @@ def _looped(path: VividOutput, session: V4l2Session) -> Any:
 def _closed(fd: int, identity: int, value: int) -> tuple[int, int, int]:
     """Close the loop, once: right after that vivid may still show noise for a frame."""
     before = controls.get_control(fd, identity)
-    controls.set_control(fd, identity, value)
+    _connect(fd, identity, value)
     return identity, value, before
+
+
+def _connect(fd: int, identity: int, value: int) -> None:
+    """Set the switch until it stays so.
+
+    From 6.12 on a work item that was queued for another instance's switch may come in between: it
+    reads the present value without the control's lock, takes the new one out of the menu, and
+    v4l2_ctrl_modify_range puts the default in its place (vivid-core.c
+    update_svid_ctrls_work_handler, update_hdmi_ctrls_work_handler).
+    """
+    until, stays = time.monotonic() + _SETTLE, 0
+    while stays < 3 and time.monotonic() < until:
+        stays += 1
+        if controls.get_control(fd, identity) != value:
+            controls.set_control(fd, identity, value)
+            stays = 0
+        time.sleep(0.01)
 
 
 def _seen(buffer: Buffer, size: int) -> bytes:
