@@ -399,7 +399,7 @@ def machine(kernel: str) -> dict[str, str]:
         "memory": f"{memory:.0f} GiB",
         "host": f"Linux {platform.release()}, Python {platform.python_version()}",
         "QEMU": ready.qemu,
-        "accelerator": ready.accelerator,
+        "accelerator": ready.boot.accelerator,
         "guest": f"Linux {ready.kernel.version} ({ready.kernel.release})",
     }
 

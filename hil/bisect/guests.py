@@ -12,8 +12,9 @@ from hil.lab.board import Board
 from hil.lab.kernels import Kernel
 from hil.lab.modules import Own
 from hil.lab.progress import Say
+from hil.lab.running import Guest
 from hil.lab.supervisor import IncompleteError, Supervisor
-from hil.lab.virtual import Guest, VirtualBoard
+from hil.lab.virtual import VirtualBoard
 from hil.runs.folder import RunFolder
 from hil.runs.journal import Journal, Record
 

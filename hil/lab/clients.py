@@ -15,7 +15,8 @@ from typing import Any
 
 from hil.lab.progress import Say
 from hil.lab.qemu import LostVmError
-from hil.lab.virtual import Guest, VirtualBoard
+from hil.lab.running import Guest
+from hil.lab.virtual import VirtualBoard
 from hil.runs.folder import RunFolder
 
 SECONDS = 120.0

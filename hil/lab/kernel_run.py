@@ -16,9 +16,10 @@ from hil.lab import cache, clients, kernels
 from hil.lab.architectures import ARCHITECTURES
 from hil.lab.expression import Expression
 from hil.lab.lots import Lots
+from hil.lab.running import Guest
 from hil.lab.selection import select
 from hil.lab.supervisor import IncompleteError, Supervisor
-from hil.lab.virtual import Guest, VirtualBoard
+from hil.lab.virtual import VirtualBoard
 from hil.report import html, junit
 from hil.report.progress import Progress, clock
 from hil.runs import outcome
@@ -150,7 +151,8 @@ class KernelRun:
         done = Cells(folder.journal)
         left = [cell for cell in chosen if cell not in done]
         meta = {**guest.suite, "cells": len(chosen), "seed": options.seed}
-        folder.update_meta(**meta, status="incomplete")
+        # Which it is may have shown itself at the first guest's start.
+        folder.update_meta(**meta, acceleration=virtual.acceleration, status="incomplete")
         for line in _head(virtual, guest, folder, (len(chosen), len(left)), self._part.title):
             self._part.tell(line)
         self._journal = Journal.open(folder.journal)

@@ -26,6 +26,8 @@ _MONITOR_SECONDS = 20.0
 _SEND_SECONDS = 20.0
 _NMI_SECONDS = 2.0
 _END_SECONDS = 5.0
+_LOOK_SECONDS = 3.0
+"""How often to look at a guest that says nothing."""
 
 
 class LostVmError(Exception):
@@ -118,6 +120,17 @@ class Vm:
             return self._process.wait(_END_SECONDS)
         return None
 
+    def failed(self) -> bool:
+        """Whether the hypervisor, not the guest, has come to its end (RUN_STATE_INTERNAL_ERROR).
+
+        KVM does where it meets an instruction that it would have to emulate and cannot; QEMU then
+        stays, and its words are in the console's log.
+        """
+        try:
+            return bool(self.alive and self.qmp("query-status")["status"] == "internal-error")
+        except LostVmError:
+            return False
+
     def nmi(self) -> None:
         """Send every CPU an NMI; LostVmError when the monitor does not answer at once."""
         self._monitor.settimeout(_NMI_SECONDS)
@@ -156,12 +169,19 @@ class Vm:
     def lines(self, deadline: float) -> Iterator[bytes]:
         """Lines from the guest's port until ``deadline`` (monotonic seconds) or the guest's end.
 
+        Also that of the hypervisor, which is looked at every few seconds of silence.
+
         The console is logged meanwhile.  Who wants to go on calls again with a new deadline.
         """
+        look = time.monotonic() + _LOOK_SECONDS
         while True:
             while b"\n" in self._pending:
                 line, _, self._pending = self._pending.partition(b"\n")
                 yield line
+            if time.monotonic() > look:
+                if self.failed():
+                    return
+                look = time.monotonic() + _LOOK_SECONDS
             left = deadline - time.monotonic()
             if left <= 0:
                 return
@@ -238,7 +258,7 @@ def patient_line(vm: Vm, limit: float, patience: float = 10.0) -> bytes | None:
         for line in vm.lines(began + limit + starved):
             return line
         more = min(vm.starved(before), (patience - 1) * limit)
-        if vm.end() is not None or more < starved + 1.0:
+        if vm.end() is not None or vm.failed() or more < starved + 1.0:
             return None
         starved = more
 

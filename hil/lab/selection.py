@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from hil.errors import HilError
 from hil.lab.expression import Expression, Matcher
-from hil.lab.virtual import Guest
+from hil.lab.running import Guest
 
 
 def select(guest: Guest, keywords: str, marks: str) -> list[str]:

@@ -27,7 +27,8 @@ from hil.errors import HilError
 from hil.lab import emulator
 from hil.lab.lots import Lots
 from hil.lab.qemu import LostVmError, patient_line
-from hil.lab.virtual import Guest, VirtualBoard
+from hil.lab.running import Guest
+from hil.lab.virtual import VirtualBoard
 from hil.runs.journal import Journal, Record
 from hil.runs.suite import make_record, unfit
 from hil.system import release
@@ -276,6 +277,10 @@ class _Drive:
         if self.supervisor.stopping:
             return
         status = self.vm.end()
+        if status is None and self.vm.failed():
+            self._host_did_it(why := "KVM failed the guest: internal error", [])
+            self.supervisor.board.without_kvm(why)
+            return
         if status is None:
             # The last question: every CPU's stack on the console, by way of unknown_nmi_panic.
             with contextlib.suppress(LostVmError):

@@ -10,7 +10,6 @@ import signal
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hil.errors import HilError, NotCompletedError
 from hil.lab import (
@@ -38,10 +37,12 @@ from hil.lab.kernels import Kernel
 from hil.lab.modules import Own, check_own
 from hil.lab.progress import Say, quiet
 from hil.lab.qemu import LostVmError, Vm, patient_line
+from hil.lab.running import Guest
 
 BOOT_SECONDS = 120.0
 _PREPARE_SECONDS = 40.0
 _LAST_WORDS = 0.5
+_TCG = "tcg,thread=multi"
 SNAPSHOT_SIZE = 700_000_000
 """Bytes that a snapshot takes, with some to spare."""
 _PLUGINS_LEFT_OUT = (
@@ -56,50 +57,6 @@ _ARGUMENTS = (
     "-p", "fixtures.hw", "-p", "fixtures.guest",
     "--rootdir=/opt/hil", "--board=/hil/board.toml", "tests/hw",
 )  # fmt: skip
-
-
-class Guest:
-    """A running guest that has told its cells.  Leaving the context ends it."""
-
-    def __init__(
-        self,
-        vm: Vm,
-        said: dict[str, Any],
-        how: str,
-        ram_folder: Path | None,
-        models: silicon.Models | None = None,
-    ) -> None:
-        self.vm = vm
-        self.models = models
-        """The device models that run beside it, where the board has any."""
-        self.cells: list[str] = said["cells"]
-        self.slow = frozenset(said["slow"])
-        self.destructive = frozenset(said.get("destructive", ()))
-        self.suite: dict[str, Any] = said["suite"]
-        self.uptimes: dict[str, float] = said["uptimes"]
-        self.how = how
-        """"cold" or "snapshot"."""
-        self._ram_folder = ram_folder
-
-    def failure(self) -> str:
-        """Which device model beside it failed, in words; empty while none has."""
-        return self.models.failure() if self.models is not None else ""
-
-    def close(self) -> None:
-        """End the guest; what it wrote to its memory goes with it."""
-        try:
-            self.vm.kill()
-        finally:
-            if self.models is not None:
-                self.models.close()
-            if self._ram_folder is not None:
-                shutil.rmtree(self._ram_folder, ignore_errors=True)
-
-    def __enter__(self) -> Guest:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class VirtualBoard:
@@ -147,9 +104,8 @@ class VirtualBoard:
         works, why = kvm.kvm_works()
         if not ARCHITECTURES[self.machine.arch].native:
             works, why = False, f"this machine runs no {self.machine.arch}"
-        self.accelerator = "kvm" if works else "tcg,thread=multi"
-        self.acceleration = "KVM" if works else f"TCG, as KVM does not serve: {why}"
         self.emulated = not works
+        self.acceleration = "KVM" if works else f"TCG, as KVM does not serve: {why}"
         self._say = say
         self._lock = threading.RLock()
         self._starting: set[Vm] = set()
@@ -166,25 +122,39 @@ class VirtualBoard:
             ),
             image=self.root.image,
             command_line=self._command_line(),
-            accelerator=self.accelerator,
+            accelerator=_TCG if self.emulated else "kvm",
             program=program,
             device_tree=self._device_tree(program),
         )
         for part in (self.boot.kernel, self.boot.initramfs, self.boot.image, kernel.place):
             self._holds.add(part)
-        self.key = snapshot.key(
+        self.key = self._key()
+
+    def _key(self) -> str:
+        """What the snapshot goes by."""
+        return snapshot.key(
             {
-                "kernel": kernel.identity,
+                "kernel": self.kernel.identity,
                 "initramfs": self.boot.initramfs.name,
                 "image": self.root.identity,
                 "machine": repr(self.machine),
                 "command line": self.boot.command_line,
-                "qemu": [self.qemu, *program.identity],
+                "qemu": [self.qemu, *self.boot.program.identity],
                 "device tree": self.boot.device_tree,
-                "accelerator": self.accelerator,
+                "accelerator": self.boot.accelerator,
                 "processor": kvm.processor(),
             }
         )
+
+    def without_kvm(self, why: str) -> None:
+        """Go on emulated: KVM has failed a guest."""
+        with self._lock:
+            if self.emulated:
+                return
+            self.emulated, self.acceleration = True, f"TCG, as KVM does not serve: {why}"
+            self.boot = self.boot._replace(accelerator=_TCG)
+            self.key = self._key()
+        self._say(f"{why}: once more, emulated")
 
     def start(self, console: Path) -> Guest:
         """A guest that waits for its orders: from the snapshot, or booted.
@@ -217,10 +187,14 @@ class VirtualBoard:
                 vm.terminate()
 
     def _started(self, console: Path) -> Guest:
-        if not self.cold:
-            with self._lock:
-                return self._from_snapshot(console)
-        guest = self._boot(console, ram.folder())
+        try:
+            if not self.cold:
+                with self._lock:
+                    return self._from_snapshot(console)
+            guest = self._boot(console, ram.folder())
+        except _KvmError as error:
+            self.without_kvm(kvm.distrust(error.message))
+            return self._started(console)
         try:
             self._prepare(guest.vm)
         except LostVmError as error:
@@ -318,6 +292,8 @@ class VirtualBoard:
                 return Guest(vm, message, "cold", folder, models)
             if models is not None:
                 models.raise_failure()
+            if not self.emulated and vm.failed():
+                raise _KvmError("/dev/kvm is there, but a kernel does not run: internal error")
             if vm.end() == -signal.SIGBUS:  # no page for what the guest wrote
                 raise cache.no_space(folder, "the guest's memory")
             vm.listen(_LAST_WORDS)
@@ -365,7 +341,7 @@ class VirtualBoard:
     def _device_tree(self, program: qemu_program.Program) -> Path | None:
         if not self.machine.device_tree:
             return None
-        return hardware.device_tree(self.machine, program, self.accelerator)
+        return hardware.device_tree(self.machine, program, _TCG if self.emulated else "kvm")
 
     def _command_line(self) -> str:
         console = ARCHITECTURES[self.machine.arch].console
@@ -389,6 +365,10 @@ def _launch(
         raise
     models.watch(vm.terminate)
     return vm
+
+
+class _KvmError(NotCompletedError):
+    """KVM failed a guest that boots."""
 
 
 class _EmulatorError(Exception):

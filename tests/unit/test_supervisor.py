@@ -25,6 +25,7 @@ SUITE = {
 }
 SILENCE = object()
 RESET, KILLED = 0, -9
+KVM_FAILED = 1000  # no status of a process: QEMU stays
 PANIC = "[   38.67] Kernel panic - not syncing: sysrq triggered crash"
 STALE_BREAKPOINT = """\
 [    2.20] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI
@@ -76,13 +77,16 @@ class FakeVm:
             yield line
 
     def end(self) -> int | None:
-        return None if self.script else self.status
+        return None if self.script or self.status == KVM_FAILED else self.status
 
     def waits(self) -> dict[str, int]:
         return {}
 
     def starved(self, before: Mapping[str, int]) -> float:
         return self.lack.pop(0) if self.lack else 0.0
+
+    def failed(self) -> bool:
+        return self.status == KVM_FAILED and not self.script
 
     def nmi(self) -> None:
         self.asked.append("nmi")
@@ -133,6 +137,9 @@ class Lab:
 
     def distrust(self) -> None:
         self.distrusted += 1
+
+    def without_kvm(self, why: str) -> None:
+        self.emulated = True
 
     def run(self, *cells: str, alone: Sequence[str] = ()) -> list[dict[str, Any]]:
         """Every record written, in order; cells that are ``alone`` may wreck their guests."""
@@ -282,6 +289,15 @@ def test_a_qemu_that_the_host_killed_is_no_crash_of_the_cell(tmp_path: Path) -> 
     )
     assert verdicts(lab.run()) == [(A, "ok"), (B, "ok"), (C, "ok")]
     assert "ended with -9" in lab.notes[0]
+
+
+def test_where_kvm_fails_a_guest_the_cell_runs_again_emulated(tmp_path: Path) -> None:
+    failing = FakeVm([*cell(A), begin(B)], KVM_FAILED)
+    lab = Lab(tmp_path, failing, FakeVm([*cell(B), *cell(C), FINISHED]))
+    lab.emulated = False
+    assert verdicts(lab.run()) == [(A, "ok"), (B, "ok"), (C, "ok")]
+    assert "KVM failed" in lab.notes[0]
+    assert lab.emulated and not failing.asked
 
 
 def test_a_qemu_that_is_killed_twice_in_a_cell_is_an_error_of_the_lab(tmp_path: Path) -> None:
