@@ -6,17 +6,17 @@ Only files whose content changed are written, so that kbuild makes only what is 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from hil.bisect.git import Repository, Tree
 from hil.errors import HilError
-from hil.lab import cache, hosttools, modules
+from hil.lab import cache, modules
 from hil.lab.board import Board
-from hil.lab.drivers import sources, toolchain
-from hil.lab.hosttools import ToolError
+from hil.lab.drivers import kbuild, sources, toolchain
+from hil.lab.drivers.kbuild import BuildError
+from hil.lab.drivers.toolchain import Compiler
 from hil.lab.kernels import Kernel
 from hil.lab.progress import Say
 
@@ -52,17 +52,13 @@ class Workshop:
             self._lay(repository, files)
         say(f"building {commit[:12]} for {self.kernel.release}")
         options = [f"{name}=" for name in self._left_out(files)]
-        command: list[str | Path] = [
-            "make", "-C", headers, f"M={self.work / _TREE}", f"-j{len(os.sched_getaffinity(0))}",
-            *compiler.variables, "CONFIG_DEBUG_INFO_BTF_MODULES=", *options, "modules",
-        ]  # fmt: skip
         try:
-            hosttools.run(command, extra=compiler.environment)
-        except ToolError as error:
+            made = kbuild.modules(headers, self.work / _TREE, compiler, options)
+        except BuildError as error:
             if error.disk_full:
                 raise cache.no_space(self.work, "building modules") from error
-            raise UnbuildableError(first_error(error.output, self.work / _TREE)) from error
-        return self._made(compiler.strip)
+            raise UnbuildableError(str(error)) from error
+        return self._stripped(made, compiler)
 
     def _lay(self, repository: Repository, files: Sequence[Tree]) -> None:
         """Bring the work folder to the state of a commit."""
@@ -108,15 +104,7 @@ class Workshop:
                 found[option] = found.get(option, True) and spare
         return [option for option, spare in found.items() if spare]
 
-    def _made(self, strip: str) -> list[Path]:
-        top = self.work / _TREE
-        try:
-            listed = (top / "modules.order").read_text().split()
-        except OSError:
-            listed = []
-        # absolute, or below M=; .o names since 6.2
-        made = [top / Path(line).with_suffix(".ko") for line in listed]
-        made = [path for path in made if path.is_file()]
+    def _stripped(self, made: Sequence[Path], compiler: Compiler) -> list[Path]:
         wanted = [path for path in made if modules.name_of(path) in self._needed] or made
         if not wanted:
             raise UnbuildableError("make was content, but made no module")
@@ -126,18 +114,9 @@ class Workshop:
         for path in wanted:
             file = place / path.name
             if not file.exists() or file.stat().st_mtime_ns < path.stat().st_mtime_ns:
-                hosttools.run([strip, "--strip-debug", path, "-o", file])
+                kbuild.strip(compiler, path, file)
             found.append(file)
         return found
-
-
-def first_error(output: str, top: Path) -> str:
-    """The compiler's first error without the path of the work folder, else the last line."""
-    lines = [line.strip().replace(f"{top}/", "") for line in output.splitlines()]
-    for line in lines:
-        if re.search(r"\berror\b|No rule to make|undefined!|\*\*\*", line, re.IGNORECASE):
-            return line
-    return lines[-1] if lines else "make said nothing"
 
 
 def check(files: Sequence[Path], kernel: Kernel) -> list[modules.Own]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hil import tables
-from hil.bisect.modules import UnbuildableError, first_error
+from hil.bisect.modules import UnbuildableError
 from hil.bisect.sight import StopError
 from hil.bisect.state import State
 from hil.errors import HilError
@@ -22,6 +22,7 @@ from hil.lab import cache, hosttools, kernels
 from hil.lab.architectures import ARCHITECTURES, Architecture
 from hil.lab.board import ROOT, Board
 from hil.lab.drivers import toolchain
+from hil.lab.drivers.kbuild import first_error
 from hil.lab.hosttools import ToolError
 from hil.lab.kernels import Kernel
 from hil.lab.modules import Own

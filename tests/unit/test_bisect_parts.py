@@ -12,11 +12,11 @@ import pytest
 
 from hil.bisect import changelog, modules, releases, trees
 from hil.bisect.git import Repository
-from hil.bisect.modules import first_error
 from hil.bisect.odds import NEVER, Plan, Sample, of_good, plan, posterior
 from hil.bisect.sight import Sight, Tally, Wanted
 from hil.errors import HilError
 from hil.lab.catalogue import Build
+from hil.lab.drivers.kbuild import first_error
 from hil.verdicts import Verdict
 
 

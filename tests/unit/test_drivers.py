@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hil.errors import HilError
-from hil.lab.drivers import build, recipe, toolchain
+from hil.lab.drivers import build, kbuild, recipe, toolchain
 from hil.lab.drivers.recipe import ARCHITECTURES, Correction, apply, load
 from hil.lab.kernels import Kernel
 
@@ -150,5 +150,5 @@ def test_what_was_built_is_told_with_its_corrections() -> None:
 
 def test_the_compilers_first_error_is_the_reason() -> None:
     said = "  CC x.o\nx.c:1:2: error: no such thing\nmake: *** [x.o] Error 1\n"
-    assert build._why(said) == "x.c:1:2: error: no such thing"
-    assert build._why("a\nb\nc\nd") == "b / c / d"
+    assert kbuild.first_error(said, Path("/work")) == "x.c:1:2: error: no such thing"
+    assert kbuild.first_error("a\nb\nc\nd", Path("/work")) == "d"

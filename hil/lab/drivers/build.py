@@ -8,18 +8,19 @@ of a ``dir:`` kernel.  Nothing is installed and no rights are needed.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hil.errors import HilError
-from hil.lab import cache, hosttools
-from hil.lab.drivers import sources, toolchain
+from hil.lab import cache
+from hil.lab.drivers import kbuild, sources, toolchain
+from hil.lab.drivers.kbuild import BuildError
 from hil.lab.drivers.recipe import FOLDER, Recipe, apply
-from hil.lab.hosttools import ToolError
+from hil.lab.drivers.sources import Source
 from hil.lab.kernels import Kernel
+from hil.lab.modules import name_of
 from hil.lab.progress import Say
 
 _LAYOUT = 1
@@ -107,45 +108,43 @@ def _build(job: _Job, stage: Path, say: Say) -> None:
     options: dict[str, str] = {}
     told: dict[str, dict[str, Any]] = {}
     for recipe in recipes:
-        corrections = recipe.corrections(kernel.arch, unmodified=recipe.name in unmodified)
-        _lay(recipe, tree.folder, work / recipe.name)
-        for correction in corrections:
-            apply(correction, work / recipe.name)
-        _prelude(recipe, kernel.arch, [c.prelude for c in corrections], work / recipe.name)
+        made = lay(recipe, kernel.arch, tree, work, unmodified=recipe.name in unmodified)
         options |= recipe.options(kernel.arch)
-        told[recipe.name] = {
-            "source": tree.name + _without(kernel.arch) if recipe.sources else "this project",
-            "corrections": [c.what for c in corrections],
-        }
+        told[recipe.name] = {"source": made.source, "corrections": list(made.corrections)}
     (work / "Kbuild").write_text("".join(f"obj-m += {r.name}/\n" for r in recipes))
-    command: list[str | Path] = [
-        "make", "-C", headers, f"M={work}", f"-j{len(os.sched_getaffinity(0))}",
-        *compiler.variables,
-        # BTF of modules needs pahole and the kernel's ELF image; nobody here reads it.
-        "CONFIG_DEBUG_INFO_BTF_MODULES=",
-        *(f"CONFIG_{name}={'' if value == 'n' else value}" for name, value in options.items()),
-        "modules",
-    ]  # fmt: skip
     try:
-        hosttools.run(command, extra=compiler.environment)
-    except ToolError as error:
+        built = kbuild.modules(headers, work, compiler, variables(options))
+    except BuildError as error:
         if error.disk_full:
             raise cache.no_space(stage, "building drivers") from error
         raise HilError(
-            f"{', '.join(r.name for r in recipes)} cannot be built for {kernel.release}: "
-            + _why(error.output),
-            f"The command was: {' '.join(map(str, command))}",
+            f"{', '.join(r.name for r in recipes)} cannot be built for {kernel.release}: {error}",
+            f"The command was: {error.command}",
         ) from error
     for recipe in recipes:
-        made = [
-            path for path in (work / recipe.name).glob("*.ko")
-            if path.stem.replace("-", "_") == recipe.name
-        ]  # fmt: skip
-        if not made:
+        file = next((path for path in built if name_of(path) == recipe.name), None)
+        if file is None:
             raise HilError(f"make was content, but there is no module {recipe.name}")
-        hosttools.run([compiler.strip, "--strip-debug", made[0], "-o", stage / f"{recipe.name}.ko"])
+        kbuild.strip(compiler, file, stage / f"{recipe.name}.ko")
     shutil.rmtree(work)
     cache.write_json(stage / "built.json", told)
+
+
+def variables(options: Mapping[str, str]) -> list[str]:
+    """Kernel options for make's command line, which leaves out what is not set."""
+    return [f"CONFIG_{name}={'' if value == 'n' else value}" for name, value in options.items()]
+
+
+def lay(recipe: Recipe, arch: str, tree: Source, work: Path, *, unmodified: bool = False) -> Built:
+    """A folder below ``work`` to build the recipe's module in, corrected; what is to be told."""
+    corrections = recipe.corrections(arch, unmodified=unmodified)
+    folder = work / recipe.name
+    _lay(recipe, tree.folder, folder)
+    for correction in corrections:
+        apply(correction, folder)
+    _prelude(recipe, arch, [c.prelude for c in corrections], folder)
+    source = tree.name + _without(arch) if recipe.sources else "this project"
+    return Built(recipe.name, folder, source, tuple(c.what for c in corrections))
 
 
 # The kbuild packages of 64-bit machines have a modpost for 32-bit modules, but one that takes their
@@ -162,13 +161,6 @@ _NO_ALIASES = """\
 def _without(arch: str) -> str:
     """What the modules of an architecture lack, for the results."""
     return ", without module aliases" if arch == "armhf" else ""
-
-
-def _why(output: str) -> str:
-    """The compiler's first error, else the last lines."""
-    lines = output.splitlines()
-    errors = [line for line in lines if "error" in line.lower() or "No rule" in line]
-    return errors[0].strip() if errors else " / ".join(lines[-3:])
 
 
 def _lay(recipe: Recipe, tree: Path, folder: Path) -> None:
