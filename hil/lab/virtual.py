@@ -235,6 +235,14 @@ class VirtualBoard:
                 return self._restore(found, console)
             self._go_on()
             self._drop(found)
+        with cache.lock(f"snapshot-{self.key}"):
+            if found is None and (found := snapshot.find(self.key)) is not None:
+                self._holds.add(found.folder)  # another run has made it meanwhile
+                return self._restore(found, console)
+            return self._snapshotted(console)
+
+    def _snapshotted(self, console: Path) -> Guest:
+        """Boot, save a snapshot, and restore it."""
         self._say("booting the guest, for a snapshot that the next run starts from")
         cache.need_space(cache.root(), SNAPSHOT_SIZE, "a snapshot of the guest")
         folder = snapshot.workplace(self.key)
