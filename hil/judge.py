@@ -318,6 +318,12 @@ def _rule(
     return rule._replace(accept=False, errnos=errnos, pinned=False, because=because), memory
 
 
+def must_refuse(cell: Cell, family: str, release: Release, evidence: Mapping[str, Any]) -> bool:
+    """Whether the call must not have accepted what it did, by the evidence that there is so far."""
+    rule, _ = _rule(cell, family, release, evidence)
+    return rule is not None and not rule.accept
+
+
 def _unjudged(evidence: Mapping[str, Any]) -> str:
     pins = _part(evidence, "pins")
     if not isinstance(pins.get("during"), Mapping) or not isinstance(pins.get("after"), Mapping):

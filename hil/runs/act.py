@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from array import array
+from collections.abc import Callable
 from errno import EDEADLK, EOPNOTSUPP, errorcode
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,6 +49,8 @@ class Act(NamedTuple):
     bench: Bench
     calls: PinCalls | None = None
     answers: Answers | None = None
+    refuses: Callable[[Evidence], bool] | None = None
+    """Whether a call that accepted should have refused, by the evidence so far."""
 
     def run(self) -> Evidence:
         """All stages; what is known before the pin goes out early, the rest is returned."""
@@ -68,9 +71,10 @@ class Act(NamedTuple):
             board.stage = BEFORE
             condition.before(scene)
             before = scene.base = counters.pins()
-            board.write(_before(self.pinner, session, buffer, before), early=True)
+            early = _before(self.pinner, session, buffer, before)
+            board.write(early, early=True)
             board.stage = PIN
-            accepted = self.pin(scene, before, late)
+            accepted = self.pin(scene, early, late)
             board.stage = RELEASE
             if accepted:
                 condition.end(scene)
@@ -98,8 +102,12 @@ class Act(NamedTuple):
                     late["setup"]["release"] = child.told(second)
         return late
 
-    def pin(self, scene: Scene, before: Pins, late: Evidence) -> bool:
-        """The call under test, a look while it holds, the condition, a second pin if need be."""
+    def pin(self, scene: Scene, early: Evidence, late: Evidence) -> bool:
+        """The call under test, a look while it holds, the condition, a second pin if need be.
+
+        The device is not set on memory that should have been refused: it may be anybody's.
+        """
+        before: Pins = early["base"]
         buffer, session, condition = scene.buffer, scene.session, self.condition
         began = time.perf_counter()
         result = condition.pin(scene)
@@ -122,6 +130,10 @@ class Act(NamedTuple):
         scene.pinned_pages = buffer.pages
         late["unsuitable_pages"] = frames.unsuitable(pinned)
         self.board.stage = HOLD
+        so_far = {**early, **late, "condition": scene.evidence()}
+        if self.refuses is not None and self.refuses(so_far):
+            late["data"] = {"unproven": "it should have been refused: no data was sent through it"}
+            return True
         old = _seen(scene) if condition.may_lose else b""
         condition.during(scene)
         late["data"] = _through_the_device(scene, old)

@@ -178,6 +178,7 @@ class Suite:
             deadline=deadline * pinner.patience,
             calls=self._traced(pinner),
             answers=self._answering(pinner),
+            refuses=lambda so_far: judge.must_refuse(cell, pinner.family, self.release, so_far),
         )
         evidence["note"] = pinner.note or None
         return make_record(

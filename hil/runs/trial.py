@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hil.evidence import counters, frames, log, stuck
@@ -77,12 +78,14 @@ def run(
     deadline: float,
     calls: PinCalls | None = None,
     answers: Answers | None = None,
+    refuses: Callable[[Evidence], bool] | None = None,
 ) -> Evidence:
     """Run one cell and return its evidence, after ``deadline`` and some ten seconds at the latest.
 
     The dictionary can be written as JSON.  ``errno`` null means accepted once ``stage`` is past
     ``pin``.  ``setup`` has an error when the cell could not be put up or the suite itself failed:
-    nothing that the kernel does raises.  When ``child.killed`` is false, the child is still there
+    nothing that the kernel does raises.  ``refuses`` says of a call that accepted whether it should
+    not have.  When ``child.killed`` is false, the child is still there
     with what it holds, and this machine is no place for another cell.
     """
     global _board  # noqa: PLW0603
@@ -101,7 +104,7 @@ def run(
         stack, tasks = found.get("stack"), found.get("tasks")
         kernel_log.skip()  # the task dump is no part of the log slice
 
-    act = Act(board, cell, pinner, memory_class, condition, bench, calls, answers)
+    act = Act(board, cell, pinner, memory_class, condition, bench, calls, answers, refuses)
     if calls is not None:
         calls.skip()
     if answers is not None:

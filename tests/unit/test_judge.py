@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hil.cells import Cell
-from hil.judge import Judgement, judge
+from hil.judge import Judgement, judge, must_refuse
 from hil.system.release import parse
 from hil.verdicts import Verdict
 
@@ -533,3 +533,20 @@ def test_a_known_defect_that_does_not_show_is_named() -> None:
     assert (result.verdict, known_id(result)) == (Verdict.OK, "userptr-not-reacquired")
     # Its condition is not met: the pages were elsewhere.
     assert judged("anonymous-movable", ACCEPTED, "5.10.262").known is None
+
+
+@pytest.mark.parametrize(
+    ("memory", "so_far", "expected"),
+    [
+        ("unmapped-last", {}, True),
+        ("anonymous", {}, False),
+        ("anonymous", {"answer": {"errnos": ["EFAULT"], "accept": False, "because": "x"}}, True),
+        # a race may end either way
+        ("anonymous", {"answer": {"errnos": ["EFAULT"], "accept": True, "because": "x"}}, False),
+        ("unheard-of", {}, False),
+    ],
+)
+def test_what_must_have_been_refused(memory: str, so_far: dict[str, Any], expected: bool) -> None:
+    cell = Cell.parse(f"v4l2-vivid-video0/{memory}/capture/steady")
+    found = evidence(condition=so_far)
+    assert must_refuse(cell, "vb2-vmalloc", parse("6.12.117"), found) is expected

@@ -507,3 +507,20 @@ def test_a_device_that_does_not_answer_is_evidence_and_no_error(pins: Counters) 
     found = moving(fail(TimeoutError(110, "no frame came")))
     assert (found["stage"], found["setup"]) == ("done", None)
     assert found["data"] == {"failed": "ETIMEDOUT: no frame came"}
+
+
+def test_the_device_is_not_set_on_memory_that_should_have_been_refused(pins: Counters) -> None:
+    pinner = FakePinner()
+    pinner.on_transfer = fail(AssertionError("it was set on it"))
+    asked: list[Any] = []
+
+    def refuses(so_far: dict[str, Any]) -> bool:
+        asked.append((so_far["errno"], so_far["buffer"]["pages"], "during" in so_far["frames"]))
+        return asked == [(None, PAGES, True)]
+
+    evidence = trial.run(
+        CELL, pinner, memory(), all_conditions()["steady"], Bench(), deadline=20, refuses=refuses
+    )
+    assert (evidence["stage"], evidence["setup"]) == ("done", None)
+    assert "should have been refused" in evidence["data"]["unproven"]
+    assert evidence["pins"]["after"]["live"] == 0
