@@ -18,6 +18,7 @@ from hil.conditions.power import POWER
 from hil.conditions.pressure import PRESSURE
 from hil.conditions.races import RACES
 from hil.conditions.reclaim import RECLAIM
+from hil.conditions.repeated import REPEATED
 from hil.conditions.steady import Steady
 from hil.conditions.streaming import STREAMING
 from hil.conditions.userfault import USERFAULT
@@ -35,6 +36,7 @@ FAMILIES: tuple[tuple[str, tuple[type[Condition], ...]], ...] = (
     ("The file changes", FILES),
     ("userfaultfd", USERFAULT),
     ("End of life", ENDS),
+    ("The call is made many times, or otherwise in between", REPEATED),
     ("Races", RACES),
     ("Streaming, with devices whose pictures are known", STREAMING),
     ("The device or its driver goes away", HOTPLUG),

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from hil.conditions.base import Condition, tried
 from hil.conditions.userfault import armed
 from hil.errors import NotApplicableError
+from hil.evidence import data
 from hil.memory.anonymous import filled
 from hil.pinners.base import PinResult
 from hil.uapi import mm
 
 if TYPE_CHECKING:
     from hil.conditions.base import Scene
+    from hil.memory.base import Buffer
 
 _VB2 = "videobuf2-core.c __vb2_queue_free, __vb2_buf_userptr_put; vb2_core_queue_release at close"
 _GRACE = 2.0
@@ -57,7 +59,10 @@ class FreeBuffers(Condition):
 class OtherPointer(Condition):
     name = "end-other-pointer"
     summary = "the same buffer is queued again with other memory"
-    holds = "the old pages are given back, the new ones pinned; then no pin is left"
+    holds = (
+        "the old pages are given back, the new ones pinned, and the device sees those; then no pin "
+        "is left"
+    )
     why = f"videobuf2-core.c __prepare_userptr: another pointer puts the old memory first; {_VB2}"
 
     def end(self, scene: Scene) -> None:
@@ -67,7 +72,26 @@ class OtherPointer(Condition):
         scene.check("the second call", os.strerror(result.errno) if result.errno else "0", "0",
                     verdict="wrongly-refused")  # fmt: skip
         scene.check_held("with the other memory", other.pages + scene.session.extra_pages)
+        if not result.errno:
+            wrong = _wrong_bytes(scene, other)
+            scene.facts["bytes_through_other"] = wrong
+            scene.check("bytes that did not go through the other memory", wrong or 0, 0,
+                        verdict="stale")  # fmt: skip
         scene.session.release()
+
+
+def _wrong_bytes(scene: Scene, buffer: Buffer) -> int | None:
+    """How many bytes differ when data goes through ``buffer``; None where nobody can tell."""
+    try:
+        moved = scene.session.transfer(buffer)
+    except NotApplicableError:
+        return None
+    if moved is None or not (moved.known or moved.sent):
+        return None
+    found = data.compare(moved.sent, moved.arrived, moved.before)
+    if not moved.known:
+        found |= data.unchanged(moved.before, moved.arrived)
+    return len(moved.arrived) if found.get("stale") else int(found.get("corrupt_bytes") or 0)
 
 
 class CloseOnly(Condition):

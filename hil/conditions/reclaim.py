@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from hil.cells import Direction
 from hil.conditions.base import Condition, tried
 from hil.errors import NotApplicableError
 from hil.memory import proof
@@ -16,6 +17,8 @@ from hil.uapi import mm
 
 if TYPE_CHECKING:
     from hil.conditions.base import Scene
+    from hil.pinners.base import Pinner
+    from hil.pinners.v4l2 import V4l2Session
 
 _NOT_SWAPPED = (
     "mm/vmscan.c shrink_folio_list: folio_maybe_dma_pinned, keep (feb889fb40fa, 5.11 and 5.10.9); "
@@ -92,6 +95,48 @@ class PagedOutAfter(Condition):
         scene.check("bytes that reclaim lost after the release", wrong, 0, verdict="corrupt")
 
 
+class FreedBetween(Condition):
+    """What MADV_FREE leaves is writable, and dirty neither in the page table nor in the folio.
+
+    Then only the driver's own word, at the release, tells reclaim that there is something to keep.
+    """
+
+    name = "freed-between"
+    summary = (
+        "MADV_FREE on the pinned buffer, a frame through it, and MADV_PAGEOUT when the driver has "
+        "given it back"
+    )
+    holds = "what the device wrote is still there: the driver has marked the pages dirty"
+    why = (
+        "Documentation/core-api/pin_user_pages.rst: set_page_dirty_lock before unpin; mm/rmap.c "
+        "try_to_unmap_one: a clean page of MADV_FREE is thrown away, a dirty one stays"
+    )
+    classes = ("anonymous", "thp")
+
+    def concerns(self, pinner: Pinner, memory: str) -> bool:
+        from hil.pinners.v4l2 import V4l2Pinner
+
+        fits = isinstance(pinner, V4l2Pinner) and Direction.CAPTURE in pinner.paths
+        return fits and super().concerns(pinner, memory)
+
+    def verify(self, scene: Scene) -> None:
+        self.kept = b""
+        if scene.cell.direction != Direction.CAPTURE:
+            raise NotApplicableError("the device writes nothing into an output buffer")
+        session = cast("V4l2Session", scene.session)
+        advised(scene, mm.MADV_FREE, "MADV_FREE")
+        session.start(scene.buffer)
+        session.wait()
+        session.stop()
+        self.kept = scene.buffer.read(min(scene.buffer.length, 64 * mm.KIB))
+
+    def after(self, scene: Scene) -> None:
+        advised(scene, mm.MADV_PAGEOUT, "MADV_PAGEOUT after")
+        now = scene.buffer.read(len(self.kept))
+        wrong = sum(a != b for a, b in zip(self.kept, now, strict=True)) if now != self.kept else 0
+        scene.check("bytes that reclaim lost after the release", wrong, 0, verdict="corrupt")
+
+
 class SwappedOut(Condition):
     name = "swapped-out-before"
     summary = "MADV_PAGEOUT right before the pin, which has to bring the pages back"
@@ -145,5 +190,5 @@ def make_swap(path: Path, size: int) -> None:
 
 
 RECLAIM: tuple[type[Condition], ...] = (
-    PageOut, Cold, Free, DropCaches, PagedOutAfter, SwappedOut, SwapOff,
+    PageOut, Cold, Free, DropCaches, PagedOutAfter, FreedBetween, SwappedOut, SwapOff,
 )  # fmt: skip

@@ -106,7 +106,9 @@ def anonymous_large_folio(bench: Bench, length: int, direction: Direction) -> Bu
 
 @memory_class("anonymous-unaligned", "private anonymous memory with an odd start and an odd length")
 def anonymous_unaligned(bench: Bench, length: int, direction: Direction) -> Buffer:
-    odd = length | 1
+    # Its last bytes lie in one page more than as many bytes from a page's start would.
+    odd = round_up(length | 1, PAGE) - _ODD // 2
+    odd += 0 if odd >= length else PAGE
     address, mapped = single_pages(_ODD + odd)
     fill(address, mapped)
     buffer = buffer_of(address, mapped)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from hil.cells import Direction
     from hil.memory.bench import Bench
 
-_AREA = 8 * mm.MIB
-"""Memory to choose from; freshly taken, much of it lies in runs."""
+_AREAS = (8 * mm.MIB, 48 * mm.MIB)
+"""Memory to choose from; freshly taken, much of it lies in runs.  The second if the first fails."""
 _MOST = 8
 """Neighbours at the most: so many frames in a row are to be had anywhere."""
 STRANGER = 0xC3
@@ -32,17 +32,15 @@ def anonymous_apart(bench: Bench, length: int, direction: Direction) -> Buffer:
     """
     length = round_up(length, PAGE)
     pages = length // PAGE
-    area, _ = single_pages(_AREA)
-    ctypes.memset(area, STRANGER, _AREA)
-    words = frames.entries(area, _AREA)
-    # What a long-term pin would move elsewhere first is of no use here.
-    owner = {word & frames.FRAME_MASK: area + i * PAGE for i, word in enumerate(words)
-             if word & frames.PRESENT and not frames.unsuitable([word])}  # fmt: skip
     behind = min(pages, _MOST)
-    chosen = _choose(sorted(owner), pages, behind)
-    if chosen is None:
+    for size in _AREAS:
+        owner = _owned(size)
+        chosen = _choose(sorted(owner), pages, behind)
+        if chosen is not None:
+            break
+    else:
         raise NotApplicableError(
-            f"no {behind + 1} frames in a row in {_AREA >> 20} MiB of fresh memory: free some"
+            f"no {behind + 1} frames in a row in {size >> 20} MiB of fresh memory: free some"
         )
     first, others = chosen
     # Each page keeps its frame when it moves to its place in the buffer.
@@ -56,6 +54,16 @@ def anonymous_apart(bench: Bench, length: int, direction: Direction) -> Buffer:
     found = frames.frames(address, length)
     buffer.proof["frames"] = found
     return buffer
+
+
+def _owned(size: int) -> dict[int, int]:
+    """Fresh memory: frame -> the address where it is mapped."""
+    area, _ = single_pages(size)
+    ctypes.memset(area, STRANGER, size)
+    # What a long-term pin would move elsewhere first is of no use here.
+    return {word & frames.FRAME_MASK: area + i * PAGE
+            for i, word in enumerate(frames.entries(area, size))
+            if word & frames.PRESENT and not frames.unsuitable([word])}  # fmt: skip
 
 
 def _choose(owned: list[int], pages: int, behind: int) -> tuple[int, list[int]] | None:
