@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import mmap
 import os
 from errno import EINVAL
@@ -229,7 +230,12 @@ class V4l2Pinner(Pinner):
         self.meets_conditions = not slow and call == "VIDIOC_QBUF" and len(queues) == 1
 
     def facts(self, buffer: Buffer) -> dict[str, object]:
-        """``unaligned``: not on cache lines, as videobuf2-dma-contig.c vb2_dc_get_userptr asks."""
+        """``unaligned``: not on cache lines, as videobuf2-dma-contig.c vb2_dc_get_userptr asks.
+
+        ``bounced``: every transfer goes through swiotlb, whose runs are 256 KiB at the most.
+        """
+        if self.allocator == "dma-sg" and _bounced():
+            return {"bounced": True}
         if self.allocator != "dma-contig":
             return {}
         return {"unaligned": bool((buffer.address | buffer.length) % _dma_alignment())}
@@ -253,6 +259,12 @@ class V4l2Pinner(Pinner):
             if direction in self.paths:
                 found += self.paths[direction].settings()
         return found
+
+
+@functools.cache
+def _bounced() -> bool:
+    """Whether the machine was started so that each transfer is bounced (swiotlb=force)."""
+    return "swiotlb=force" in Path("/proc/cmdline").read_text().split()
 
 
 def _dma_alignment() -> int:
