@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from hil.bisect.sight import StopError, Tally
 from hil.errors import HilError, NotCompletedError
+from hil.lab import exchange
 from hil.lab.board import Board
 from hil.lab.kernels import Kernel
 from hil.lab.modules import Own
@@ -55,7 +56,7 @@ def run(
     A guest that does not come up or does not take the modules, and one that lacks the cell, leave
     it untold.  StopError when this machine cannot run guests at all.
     """
-    warm = bool(own) and can_exchange(board, own)
+    warm = bool(own) and exchange.possible(board, own)
     try:
         virtual = VirtualBoard(
             board, kernel, [] if warm else [module.file for module in own],
@@ -113,13 +114,6 @@ def _repeat(
                 pass
             except IncompleteError as error:
                 tally.untold = str(error).partition("\n")[0]
-
-
-def can_exchange(board: Board, own: Sequence[Own]) -> bool:
-    """Whether a guest of the snapshot can be given the modules when it is up."""
-    models = board.machine.silicon if board.machine else ()
-    held = bool(board.guest.webcams or models or board.guest.build)
-    return not held and all(module.replaces is not None for module in own)
 
 
 def _lacking(cell: str, cells: Sequence[str]) -> str:

@@ -44,6 +44,13 @@ def order(vm: Vm, own: Sequence[Own], again: Sequence[str]) -> None:
         )
 
 
+def possible(board: Board, own: Sequence[Own]) -> bool:
+    """Whether a guest of the snapshot can be given the modules when it is up."""
+    models = board.machine.silicon if board.machine else ()
+    held = bool(board.guest.webcams or models or board.guest.build)
+    return not held and all(module.replaces is not None for module in own)
+
+
 def affected(
     board: Board, kernel: Kernel, loaded: Sequence[Own], own: Sequence[Own]
 ) -> list[str]:  # fmt: skip

@@ -10,11 +10,24 @@ ahead by a thread of its own.
 from __future__ import annotations
 
 import enum
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from hil.lab import doctor
+from hil.lab.board import Machine
+
 _END_SECONDS = 60.0
+_GUEST_MEMORY = 2 << 30
+"""Bytes of memory that a guest dirties at the most, 1 GiB huge page and all."""
+
+
+def side_by_side(machines: Sequence[Machine]) -> int:
+    """How many guests of such machines are worth running at a time on this one."""
+    cores = len(os.sched_getaffinity(0)) // max(m.cpus_for_cells for m in machines)
+    memory = doctor.available_memory() // _GUEST_MEMORY
+    return max(1, min(cores, memory))
 
 
 class Job(Protocol):

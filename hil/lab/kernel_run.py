@@ -14,7 +14,9 @@ from hil.errors import HilError
 from hil.lab import board as boards
 from hil.lab import cache, clients, kernels
 from hil.lab.architectures import ARCHITECTURES
+from hil.lab.board import Board
 from hil.lab.expression import Expression
+from hil.lab.kernels import Kernel
 from hil.lab.lots import Lots
 from hil.lab.running import Guest
 from hil.lab.selection import select
@@ -71,9 +73,11 @@ class KernelRun:
         *,
         places: int,
         folder: RunFolder | None = None,
+        title: str = "",
     ) -> None:
+        """``title`` is how it is called among others; that of the kernel where it is empty."""
         self.options, self.command = options, command
-        self.title = title_of(options.kernel)
+        self.title = title or title_of(options.kernel)
         self.folder = folder
         self.status = "not begun"
         """As in run.json, once it has begun."""
@@ -85,7 +89,7 @@ class KernelRun:
         """From its first guest's start to its end."""
         self._totals: outcome.Totals | None = None
         self._fresh = folder is None
-        self._part = progress.part(self.title)
+        self.say = progress.part(self.title)
         self._places = places
         self._virtual: VirtualBoard | None = None
         self._supervisor: Supervisor | None = None
@@ -99,20 +103,24 @@ class KernelRun:
         board = boards.load(self.options.board)
         assert board.machine is not None
         arch = ARCHITECTURES[board.machine.arch].debian
-        kernel = kernels.get(self.options.kernel, arch=arch, say=self._part)
-        self._part(f"preparing {board.name} for {kernel.release}")
-        virtual = VirtualBoard(
+        kernel = kernels.get(self.options.kernel, arch=arch, say=self.say)
+        self.say(f"preparing {board.name} for {kernel.release}")
+        virtual = self._board(board, kernel)
+        self._virtual = virtual
+        if self._stopped:
+            virtual.stop()
+
+    def _board(self, board: Board, kernel: Kernel) -> VirtualBoard:
+        """What the guests are started from."""
+        return VirtualBoard(
             board,
             kernel,
             [Path(m) for m in self.options.modules],
             cold=self.options.cold,
             qemu_from=self.options.qemu,
-            marks=_collected(self.options.marks),
-            say=self._part,
+            marks=collected(self.options.marks),
+            say=self.say,
         )
-        self._virtual = virtual
-        if self._stopped:
-            virtual.stop()
 
     def begin(self) -> None:
         """Start the first guest, and choose of its cells; HilError."""
@@ -132,7 +140,7 @@ class KernelRun:
             self.folder = RunFolder.create(root, board=board, kernel=virtual.kernel.version)
         self.folder.update_meta(**_facts(self.options, self.command, virtual, self.folder))
         self.status = "incomplete"
-        self._part("starting the guest")
+        self.say("starting the guest")
         guest = virtual.start(self.folder.console)
         try:
             self._choose(virtual, guest, self.folder)
@@ -153,17 +161,17 @@ class KernelRun:
         meta = {**guest.suite, "cells": len(chosen), "seed": options.seed}
         # Which it is may have shown itself at the first guest's start.
         folder.update_meta(**meta, acceleration=virtual.acceleration, status="incomplete")
-        for line in _head(virtual, guest, folder, (len(chosen), len(left)), self._part.title):
-            self._part.tell(line)
+        for line in _head(virtual, guest, folder, (len(chosen), len(left)), self.say.title):
+            self.say.tell(line)
         self._journal = Journal.open(folder.journal)
         supervisor = Supervisor(
-            virtual, self._journal, folder.console, self._part,
+            virtual, self._journal, folder.console, self.say,
             options.cell_timeout, seed=options.seed,
         )  # fmt: skip
         # A board that boots each time has no guest to spare: there they come last, as all else.
         supervisor.lots = Lots(left, () if virtual.cold else guest.destructive)
         supervisor.lots.guests = self._places
-        self._part.add(len(left))
+        self.say.add(len(left))
         self._supervisor = supervisor
         if self._stopped:
             supervisor.stop()
@@ -210,7 +218,7 @@ class KernelRun:
             folder.update_meta(status=self.status, starts=starts, finished=_now())
             if self.options.clients and self.status == "complete":
                 assert self._virtual is not None
-                folder.update_meta(clients=clients.run(self._virtual, folder, self._part))
+                folder.update_meta(clients=clients.run(self._virtual, folder, self.say))
         if self._virtual is not None:
             self._virtual.close()
 
@@ -229,7 +237,7 @@ class KernelRun:
 
     def ended(self) -> None:
         """Tell who watches that it is done with."""
-        self._part.ended()
+        self.say.ended()
 
     def reports(self) -> None:
         """Make junit.xml and report.html from the journal; HilError when the disk is full."""
@@ -272,7 +280,7 @@ def resume(runs: Sequence[KernelRun]) -> str:
     return " ".join([*words, *([f"--out {out}"] if out != Options().out else [])])
 
 
-def _collected(marks: str) -> str:
+def collected(marks: str) -> str:
     """What a guest that boots for this run alone need collect."""
     try:
         slow = not marks or Expression(marks).holds(lambda name: name in ("hw", "slow"))
@@ -316,7 +324,7 @@ def _facts(
             "kernel": f"{virtual.kernel.release} {virtual.kernel.package_version}".strip(),
         },
         "acceleration": virtual.acceleration,
-        "own_modules": [f"{m.name}: {m.file}" for m in virtual.own],
+        "own_modules": [f"{m.name}: {m.file}" for m in (*virtual.own, *virtual.exchanged)],
         "built_drivers": [built.told() for built in virtual.built],
         "corrected_modules": [c.told for c in virtual.corrected],
         "started": before.get("started") or _now(),

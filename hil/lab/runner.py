@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,10 +12,9 @@ from rich.console import Console
 
 from hil.errors import HilError
 from hil.lab import board as boards
-from hil.lab import cache, doctor, series
+from hil.lab import cache, series
 from hil.lab.architectures import ARCHITECTURES
-from hil.lab.board import Machine
-from hil.lab.fleet import Fleet
+from hil.lab.fleet import Fleet, side_by_side
 from hil.lab.kernel_run import (
     DEFAULT_BOARD,
     DEFAULT_KERNEL,
@@ -34,9 +32,6 @@ from hil.runs.folder import RunFolder
 from hil.runs.stream import Cells
 
 __all__ = ["DEFAULT_BOARD", "DEFAULT_KERNEL", "Options", "run"]
-
-_GUEST_MEMORY = 2 << 30
-"""Bytes of memory that a guest dirties at the most, 1 GiB huge page and all."""
 
 
 def run(
@@ -75,7 +70,7 @@ def run(
         jobs = [(options._replace(kernel=spec), None) for spec in specs]
     for one in lacking:
         console.print(f"not to be had: {one.series}: {one.reason}", highlight=False)
-    places = options.jobs or _places(machines)
+    places = options.jobs or side_by_side(machines)
     with Progress(console, 0, kernels=len(jobs)) as progress:
         runs = [
             KernelRun(own, command, progress, places=places, folder=folder) for own, folder in jobs
@@ -231,10 +226,3 @@ def _run_here(options: Options, own_kernel: bool, resume: str = "") -> int:
     status = subprocess.run(argv, cwd=boards.ROOT, check=False).returncode
     # pytest: 0 passed, 1 failed, 2 interrupted, 4 usage, 5 nothing selected
     return {0: 0, 1: 1, 4: 2, 5: 2}.get(status, 3)
-
-
-def _places(machines: Sequence[Machine]) -> int:
-    """How many guests are worth running side by side on this machine."""
-    cores = len(os.sched_getaffinity(0)) // max(m.cpus_for_cells for m in machines)
-    memory = doctor.available_memory() // _GUEST_MEMORY
-    return max(1, min(cores, memory))

@@ -31,6 +31,8 @@ class Progress:
     Bad cells are printed as they come and stay on the screen.  `add` says how many more cells a
     further part of the run brings.  A run over several `kernels` has a `part` for each.  Safe
     between threads.
+
+    A ``terse`` one says how far it is and nothing else: for runs whose cells are to go bad.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class Progress:
         total: int,
         *,
         kernels: int = 1,
+        terse: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = console
         self._total = total
         self._kernels = kernels
+        self._terse = terse
         self._clock = clock
         self._done = self._begun = self._ended = 0
         self._counts = dict.fromkeys(Outcome, 0)
@@ -102,7 +106,7 @@ class Progress:
         self._total = max(self._total, self._done)
         self._counts[outcome] += 1
         self._cell = ""
-        if outcome.bad:
+        if outcome.bad and not self._terse:
             mark = mark_of(record)
             line = Text().append(f" {mark.plain} ", mark.style)
             line.append(f" {title}{record['cell']}: ").append(str(record.get("reason") or ""))
@@ -117,12 +121,14 @@ class Progress:
     def note(self, text: str) -> None:
         """A line that stays: "booting", "the guest is gone, booting again"."""
         with self._lock:
-            self._print(Text(text))
+            if not self._terse:
+                self._print(Text(text))
 
     def tell(self, line: str) -> None:
         """Words that stay, wrapped as the console does."""
         with self._lock:
-            self._console.print(line, highlight=False, markup=False)
+            if not self._terse:
+                self._console.print(line, highlight=False, markup=False)
 
     def doing(self, what: str) -> None:
         """What is being done while there is no cell in flight; only a terminal shows it."""
@@ -222,7 +228,7 @@ class Part:
         fresh, self._doing = what != self._doing, what
         self._shown()
         self._progress.doing(what if done is None else f"{what} {done:.0%}")
-        if fresh and not self._progress._live:
+        if fresh and not self._progress._live and not self._progress._terse:
             print(f"{self._lead}{what}", file=sys.stderr, flush=True)
 
     def begin(self, cell: str) -> None:
