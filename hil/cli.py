@@ -17,6 +17,7 @@ from hil.commands import (
     diff,
     doctor,
     export,
+    faults,
     flaky,
     history,
     kernels,
@@ -28,7 +29,21 @@ from hil.commands import (
 from hil.commands.arguments import EXITS, Parser
 from hil.errors import HilError
 
-COMMANDS = (run, kernels, cache, doctor, show, matrix, history, diff, flaky, report, export, bisect)
+COMMANDS = (
+    run,
+    kernels,
+    cache,
+    doctor,
+    show,
+    matrix,
+    history,
+    diff,
+    flaky,
+    report,
+    export,
+    bisect,
+    faults,
+)
 """In the order in which the help text lists them."""
 
 

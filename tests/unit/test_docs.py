@@ -110,7 +110,7 @@ def test_the_lab_keepers_table_has_every_option_of_the_suite() -> None:
 
 def test_options_named_in_text_are_there() -> None:
     """Also those that stand alone in backquotes: `--cold`, `--module`."""
-    known_options = _pytest_options() | {"--term-old", "--term-new", "--strict", "--help"}
+    known_options = _pytest_options() | {"--term-old", "--term-new", "--strict", "--help", "--only"}
 
     def add(parser: argparse.ArgumentParser) -> None:
         for action in parser._actions:

@@ -17,7 +17,7 @@ FLOORS = (
     {"evidence", "memory", "pinners", "conditions"},
     {"rules", "judge", "attribution"},
     {"runs"},
-    {"report", "lab", "silicon", "bisect"},
+    {"report", "lab", "silicon", "bisect", "faults"},
     {"cli", "commands"},
 )
 MODULES = sorted((ROOT / "hil").rglob("*.py"))
