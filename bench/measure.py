@@ -263,8 +263,10 @@ def boot(job: Job) -> Iterator[Figure]:
         job.say(f"stages of a cold start {i + 1}/{job.runs}")
         found.append(job.alone(lab.start, cold, ONE, place / "console.log"))
     for stage, title in (
+        ("started", "guest uptime: Python started"),
         ("imported", "guest uptime: pytest and the suite imported"),
         ("configured", "guest uptime: drivers there, nodes found"),
+        ("cells", "guest uptime: cells known"),
         ("collected", "guest uptime: cells collected, file systems mounted"),
     ):
         yield figure(f"uptime-{stage}", title, "s", [s.uptimes[stage] for s in found])

@@ -127,13 +127,16 @@ class Condition:
     """True for those that run only where a board names them."""
 
     def meets(self, memory: str) -> bool:
+        """Whether it is tried with this memory class."""
+        if memory in self.classes or "*" in self.classes:
+            return True
         from fnmatch import fnmatchcase
 
-        return any(fnmatchcase(memory, pattern) for pattern in self.classes)
+        return any("*" in pattern and fnmatchcase(memory, pattern) for pattern in self.classes)
 
-    def concerns(self, pinner: Pinner, memory: str) -> bool:
-        """Whether it is tried with this pinner and memory class."""
-        return self.meets(memory) and (self.everywhere or pinner.meets_conditions)
+    def concerns(self, pinner: Pinner) -> bool:
+        """Whether it is tried with this pinner."""
+        return self.everywhere or pinner.meets_conditions
 
     def applies(self) -> str:
         """Why this kernel can't have it; empty when it can."""

@@ -33,8 +33,8 @@ class _Of(Condition):
 
     source: Source
 
-    def concerns(self, pinner: Pinner, memory: str) -> bool:
-        return known_source(pinner) == self.source and super().concerns(pinner, memory)
+    def concerns(self, pinner: Pinner) -> bool:
+        return known_source(pinner) == self.source and super().concerns(pinner)
 
 
 class QueuedReadOnly(Condition):

@@ -36,8 +36,8 @@ class _Gone(Condition):
     destructive = True
     buses: tuple[str, ...] = ("usb-", "PCI:")
 
-    def concerns(self, pinner: Pinner, memory: str) -> bool:
-        return super().concerns(pinner, memory) and pinner.bus.startswith(self.buses)
+    def concerns(self, pinner: Pinner) -> bool:
+        return super().concerns(pinner) and pinner.bus.startswith(self.buses)
 
     def verify(self, scene: Scene) -> None:
         session, node = scene.session, scene.bench.busy_node

@@ -26,9 +26,8 @@ NEVER = b"hil: this job never completes"
 class _Job(Condition):
     everywhere = True
 
-    def concerns(self, pinner: Pinner, memory: str) -> bool:
-        fits = isinstance(pinner, M2mPinner) and pinner.side > 0 and not pinner.slow
-        return fits and self.meets(memory)
+    def concerns(self, pinner: Pinner) -> bool:
+        return isinstance(pinner, M2mPinner) and pinner.side > 0 and not pinner.slow
 
 
 class SelectionBeyondFrame(_Job):

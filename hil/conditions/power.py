@@ -45,8 +45,8 @@ class Suspended(Condition):
     slow = True  # a driver that does not survive it costs a boot
     destructive = True
 
-    def concerns(self, pinner: Pinner, memory: str) -> bool:
-        return super().concerns(pinner, memory) and pinner.bus.startswith(("usb-", "PCI:"))
+    def concerns(self, pinner: Pinner) -> bool:
+        return super().concerns(pinner) and pinner.bus.startswith(("usb-", "PCI:"))
 
     def applies(self) -> str:
         if not _TEST.exists() or not _DELAY.exists():

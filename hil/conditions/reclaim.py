@@ -113,11 +113,11 @@ class FreedBetween(Condition):
     )
     classes = ("anonymous", "thp")
 
-    def concerns(self, pinner: Pinner, memory: str) -> bool:
+    def concerns(self, pinner: Pinner) -> bool:
         from hil.pinners.v4l2 import V4l2Pinner
 
         fits = isinstance(pinner, V4l2Pinner) and Direction.CAPTURE in pinner.paths
-        return fits and super().concerns(pinner, memory)
+        return fits and super().concerns(pinner)
 
     def verify(self, scene: Scene) -> None:
         self.kept = b""

@@ -91,8 +91,8 @@ class _V4l2(Condition):
 
     classes: tuple[str, ...] = ("anonymous", "memfd")
 
-    def concerns(self, pinner: Pinner, memory: str) -> bool:
-        return isinstance(pinner, V4l2Pinner) and super().concerns(pinner, memory)
+    def concerns(self, pinner: Pinner) -> bool:
+        return isinstance(pinner, V4l2Pinner) and super().concerns(pinner)
 
 
 class RefusedBetween(_V4l2):

@@ -48,11 +48,11 @@ class Stream(Condition):
     spoils = False
     """The frames must be seen to be spoilt: the control of the check itself."""
 
-    def concerns(self, pinner: Pinner, memory: str) -> bool:
+    def concerns(self, pinner: Pinner) -> bool:
         known = isinstance(pinner, V4l2Pinner) and isinstance(
             pinner.paths.get(Direction.CAPTURE), Pictured
         )
-        return known and super().concerns(pinner, memory)
+        return known and super().concerns(pinner)
 
     def verify(self, scene: Scene) -> None:
         session = scene.session

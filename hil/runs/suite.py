@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,17 +116,27 @@ class Suite:
         that it concerns.  Destructive cells come late, and after them those that leave a machine
         that is no place to go on.
         """
-        found = [
-            Cell(pinner.name, name, direction, condition)
-            for pinner in self.pinners.values()
-            for name, memory in self.classes.items()
-            if not (pinner.slow and memory.slow) and name in (pinner.memory or (name,))
-            for direction in pinner.directions
-            for condition, it in self.conditions.items()
-            if it.concerns(pinner, name)
-            and condition in (pinner.conditions or (condition,))
-            and condition not in pinner.without
-        ]
+        met = {
+            name: [condition for condition, it in self.conditions.items() if it.meets(name)]
+            for name in self.classes
+        }
+        found: list[Cell] = []
+        for pinner in self.pinners.values():
+            concerned = {
+                condition
+                for condition, it in self.conditions.items()
+                if it.concerns(pinner)
+                and condition in (pinner.conditions or (condition,))
+                and condition not in pinner.without
+            }
+            found += [
+                Cell(pinner.name, name, direction, condition)
+                for name, memory in self.classes.items()
+                if not (pinner.slow and memory.slow) and name in (pinner.memory or (name,))
+                for direction in pinner.directions
+                for condition in met[name]
+                if condition in concerned
+            ]
         return sorted(found, key=lambda c: (self.pinners[c.pinner].last, self.destructive(c)))
 
     def destructive(self, cell: Cell) -> bool:
@@ -143,7 +154,7 @@ class Suite:
         first = self._first.get((pinner.driver, cell.direction))
         return not condition.everywhere and (first is not pinner or pinner.slow_conditions)
 
-    @property
+    @cached_property
     def _first(self) -> dict[tuple[str, Direction], Pinner]:
         found: dict[tuple[str, Direction], Pinner] = {}
         for pinner in self.pinners.values():

@@ -125,16 +125,16 @@ def pinner(bus: str, source: Any = None) -> Any:
 
 
 def test_devices_go_away_only_on_a_bus_that_lets_them() -> None:
-    assert Removed().concerns(pinner("PCI:0000:00:10.0"), "anonymous")
-    assert Removed().concerns(pinner("usb-0000:00:14.0-1"), "anonymous")
-    assert not Removed().concerns(pinner("platform:vivid-000"), "anonymous")
-    assert not CablePulled().concerns(pinner("usb-0000:00:14.0-1"), "anonymous")
-    assert CablePulled().concerns(pinner("usb-vhci_hcd.0-1"), "anonymous")
+    assert Removed().concerns(pinner("PCI:0000:00:10.0"))
+    assert Removed().concerns(pinner("usb-0000:00:14.0-1"))
+    assert not Removed().concerns(pinner("platform:vivid-000"))
+    assert not CablePulled().concerns(pinner("usb-0000:00:14.0-1"))
+    assert CablePulled().concerns(pinner("usb-vhci_hcd.0-1"))
 
 
 @pytest.mark.parametrize("kind", [Stream, ShortFrame, LateInterrupt])
 def test_what_needs_known_pictures_leaves_others_alone(kind: type[Any]) -> None:
-    assert not kind().concerns(pinner("PCI:0000:00:10.0"), "anonymous")
+    assert not kind().concerns(pinner("PCI:0000:00:10.0"))
 
 
 def test_the_device_behind_a_node(tmp_path: Path) -> None:
