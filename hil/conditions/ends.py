@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from hil.memory.base import Buffer
 
 _VB2 = "videobuf2-core.c __vb2_queue_free, __vb2_buf_userptr_put; vb2_core_queue_release at close"
+_ANSWER = struct.Struct("=iI")
 _GRACE = 2.0
 """Seconds that a killed process may take to be gone."""
 
@@ -118,8 +120,10 @@ class DupClosedOnce(Condition):
         os.close(other)
 
 
-def _by_another(scene: Scene, then: str, channel: socket.socket | None = None) -> tuple[int, int]:
-    """Have a child pin the buffer, of which it has a copy: its id, and the call's errno.
+def _by_another(
+    scene: Scene, then: str, channel: socket.socket | None = None
+) -> tuple[int, PinResult]:
+    """Have a child pin the buffer, of which it has a copy: its id, and what the call answered.
 
     It ``exit``s or ``wait``s; ``channel`` gets its descriptor of the node.
     """
@@ -127,18 +131,21 @@ def _by_another(scene: Scene, then: str, channel: socket.socket | None = None) -
     pid = os.fork()
     if pid == 0:
         try:
-            errno = scene.session.pin(scene.buffer).errno
+            result = scene.session.pin(scene.buffer)
             if channel is not None:
                 socket.send_fds(channel, [b"node"], [scene.session.fd])
-            os.write(tell, errno.to_bytes(4, "little"))
+            os.write(tell, _ANSWER.pack(result.errno, result.companion_pages))
             if then == "wait":
                 signal.pause()
         finally:
             os._exit(0)
     os.close(tell)
-    word = os.read(told, 4)
+    word = os.read(told, _ANSWER.size)
     os.close(told)
-    return pid, int.from_bytes(word, "little") if word else -1
+    errno, companions = _ANSWER.unpack(word) if word else (-1, 0)
+    if not errno:
+        scene.session.extra_pages = max(scene.session.extra_pages, companions)
+    return pid, PinResult(scene.session.call, errno, companions)
 
 
 class FdPassed(Condition):
@@ -154,16 +161,16 @@ class FdPassed(Condition):
     def pin(self, scene: Scene) -> PinResult:
         here, there = socket.socketpair()
         shared = scene.shared
-        pid, errno = _by_another(scene, "exit", there)
+        pid, result = _by_another(scene, "exit", there)
         _, fds, _, _ = socket.recv_fds(here, 16, 1)
         os.waitpid(pid, 0)
         here.close()
         there.close()
         scene.session.abandon()
         scene.session.fd = fds[0]
-        if not errno and not shared:
+        if not result.errno and not shared:
             scene.lost()
-        return PinResult(scene.session.call, errno, 0)
+        return result
 
 
 class KilledQueued(Condition):
@@ -175,10 +182,10 @@ class KilledQueued(Condition):
 
     def pin(self, scene: Scene) -> PinResult:
         shared = scene.shared
-        self.pid, errno = _by_another(scene, "wait")
-        if not errno and not shared:
+        self.pid, result = _by_another(scene, "wait")
+        if not result.errno and not shared:
             scene.lost()
-        return PinResult(scene.session.call, errno, 0)
+        return result
 
     def end(self, scene: Scene) -> None:
         scene.session.start(scene.buffer)

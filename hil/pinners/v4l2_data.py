@@ -126,11 +126,10 @@ class Capture(DataPath):
         if self.picture is not None:
             how = "the frame that MMAP buffers get, and nothing behind it"
             return Transfer(self.picture + before[len(self.picture) :], arrived, how, before)
-        # What lies between the frame's end and its plane's may be written (v4l2-compliance allows
-        # it too); what lies behind the plane may not.
-        how = "unknown bytes: each page of the frame changed, and nothing behind it"
-        sent = arrived[: session.length] + before[session.length :]
-        return Transfer(sent, arrived, how, before[:used], known=False)
+        # All of the buffer may be written: its plane is as long as the process says (vb2_plane_size
+        # of a user pointer; vivid_meta_cap_fillbuff clears that much).  What is around it may not.
+        how = "unknown bytes: each page of the frame changed, and nothing around the buffer"
+        return Transfer(arrived, arrived, how, before[:used], known=False)
 
 
 def _filled(buffer: Buffer, filling: bytes, size: int) -> bytes | None:
