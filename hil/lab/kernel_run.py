@@ -268,6 +268,8 @@ def write_reports(folder: RunFolder) -> None:
 def title_of(spec: str) -> str:
     """How one of several kernels is called: "6.12" for debian:6.12, else the spec."""
     kind, _, rest = spec.partition(":")
+    if not rest:
+        return spec
     if kind != "debian":
         return f"{kind}:{Path(rest).name}"
     return rest.partition("+")[0] or rest
