@@ -151,8 +151,7 @@ def _arch(task: Task) -> str:
 
 
 def _exact(spec: str, task: Task, say: Say) -> str:
-    kernel = kernels.get(spec, arch=_arch(task), say=say)
-    return f"debian:{kernel.release}" if spec.startswith("debian:") else spec
+    return kernels.lasting(spec, kernels.get(spec, arch=_arch(task), say=say))
 
 
 def _go(state: State, console: Console) -> int:

@@ -197,21 +197,19 @@ def _begin(options: argparse.Namespace, **more: object) -> int:
     from hil.bisect import begin
     from hil.bisect.sight import Wanted
     from hil.bisect.state import Task
+    from hil.lab import board as boards
 
     Wanted.parse(options.verdict, options.errno)
     task = Task(
         kind=options.kind, cell=options.cell, good=options.good, bad=options.bad,
-        repository=str(more.pop("tree", "")), board=_board(options.board), deploy=options.deploy,
-        suite=options.suite, verdicts=tuple(options.verdict), errno=options.errno,
+        repository=str(more.pop("tree", "")), board=boards.lasting(options.board),
+        deploy=options.deploy, suite=options.suite, verdicts=tuple(options.verdict),
+        errno=options.errno,
         confidence=options.confidence, repeat=options.repeat, measure=options.measure,
         cell_timeout=options.cell_timeout, seed=options.seed, qemu=options.qemu, **more,  # type: ignore[arg-type]
     )  # fmt: skip
     start = begin.over_releases if options.kind == "releases" else begin.tree
     return start(task, Path(options.out), Console())
-
-
-def _board(name: str) -> str:
-    return str(Path(name).absolute()) if name.endswith(".toml") else name
 
 
 def _bare(options: argparse.Namespace) -> int:

@@ -166,6 +166,11 @@ class Board:
     """The board file itself: a guest gets it as it is."""
 
 
+def lasting(name: str) -> str:
+    """A board's name, or its file's whole path: found from another folder too."""
+    return str(Path(name).absolute()) if name.endswith(".toml") else name
+
+
 def load(name: str) -> Board:
     """The board called ``name`` in lab-config/boards, or that of the TOML file ``name``."""
     path = Path(name) if name.endswith(".toml") else BOARDS / f"{name}.toml"

@@ -308,16 +308,15 @@ def _facts(
     return {
         "run": folder.name,
         "board": virtual.board.name,
-        # Whole paths: the run may be resumed from another folder.
-        "board_file": _whole(options.board) if options.board.endswith(".toml") else options.board,
-        # The exact release: a resumed run must not wander on to a newer one.
-        "kernel_spec": _pinned(options.kernel, virtual),
+        # A resumed run goes on with these, whenever and wherever.
+        "board_file": boards.lasting(options.board),
+        "kernel_spec": kernels.lasting(options.kernel, virtual.kernel),
         "kernel": virtual.kernel.version,
         "command": " ".join(command),
         "selection": {
             "keywords": options.keywords,
             "marks": options.marks,
-            "modules": [_whole(module) for module in options.modules],
+            "modules": [str(Path(module).absolute()) for module in options.modules],
             "qemu": options.qemu,
         },
         "versions": {
@@ -332,18 +331,6 @@ def _facts(
         "started": before.get("started") or _now(),
         "status": "incomplete",
     }
-
-
-def _pinned(spec: str, virtual: VirtualBoard) -> str:
-    kind, _, rest = spec.partition(":")
-    if kind == "debian":
-        return f"debian:{virtual.kernel.release}"
-    names = [name for name in rest.split(",") if name] if kind == "deb" else [rest]
-    return f"{kind}:{','.join(map(_whole, names))}"
-
-
-def _whole(path: str) -> str:
-    return str(Path(path).absolute())
 
 
 def _head(

@@ -308,3 +308,12 @@ def _folder(spec: str, path: Path, arch: str) -> Kernel:
                 cache.write_json(stage / "kernel.json", {"identity": identity})
     at = place / "lib" / "modules" / found.release
     return kernel_store.checked(spec, found._replace(modules=at), arch, identity, "")
+
+
+def lasting(spec: str, kernel: Kernel) -> str:
+    """A spec that finds this very kernel tomorrow, and from another folder: for --resume."""
+    kind, _, rest = spec.partition(":")
+    if kind == "debian":
+        return f"debian:{kernel.release}"
+    names = [name for name in rest.split(",") if name] if kind == "deb" else [rest]
+    return f"{kind}:{','.join(str(Path(name).absolute()) for name in names)}"

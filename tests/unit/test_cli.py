@@ -15,7 +15,7 @@ import pytest
 
 from hil import cli
 from hil.errors import HilError
-from hil.lab import kernel_run, runner
+from hil.lab import board, kernels, runner
 
 
 @pytest.fixture(autouse=True)
@@ -157,12 +157,16 @@ def test_help_tells_the_exit_codes_and_specs(capsys: pytest.CaptureFixture[str])
         assert all(word in told for word in words)
 
 
-def test_a_run_is_resumed_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_and_bisections_go_on_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    board = SimpleNamespace(kernel=SimpleNamespace(release="6.12.117+deb13-amd64"))
+    kernel = SimpleNamespace(release="6.12.117+deb13-amd64")
     for spec, kept in (
         ("debian:6.12", "debian:6.12.117+deb13-amd64"),
         ("deb:a.deb,/b.deb", f"deb:{tmp_path}/a.deb,/b.deb"),
         ("dir:linux", f"dir:{tmp_path}/linux"),
     ):
-        assert kernel_run._pinned(spec, board) == kept  # type: ignore[arg-type]
+        assert kernels.lasting(spec, kernel) == kept  # type: ignore[arg-type]
+    assert board.lasting("virtual-x86") == "virtual-x86"
+    assert board.lasting("own.toml") == f"{tmp_path}/own.toml"
