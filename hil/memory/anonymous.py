@@ -116,3 +116,17 @@ def anonymous_unaligned(bench: Bench, length: int, direction: Direction) -> Buff
     buffer.address, buffer.length = address + _ODD, odd
     buffer.proof["offset_in_page"] = _ODD
     return buffer
+
+
+@memory_class("two-mappings", "private anonymous memory whose second half is a mapping of its own")
+def two_mappings(bench: Bench, length: int, direction: Direction) -> Buffer:
+    address, length = single_pages(max(length, 2 * PAGE))
+    half = length // 2 // PAGE * PAGE
+    # Another flag, and nothing else of it differs: two VMAs (mm/madvise.c madvise_vma_behavior).
+    mm.madvise(address + half, length - half, mm.MADV_DONTDUMP)
+    fill(address, length)
+    buffer = buffer_of(address, length)
+    flags = [proof.flags_of(at) for at in (address, address + half)]
+    buffer.proof = {**prove_single(address, length), "second_mapping": " ".join(flags[1])}
+    proof.must(["dd" in one for one in flags] == [False, True], "two mappings", buffer.proof)
+    return buffer

@@ -52,7 +52,7 @@ CLASSES = [
     *words("userfaultfd-sigbus anonymous-movable memfd-movable thp-movable"),
     *words("hugetlb-2m-movable ksm swapped-out cow-shared-with-child over-memlock guard-pages"),
     *words("below-stack kernel-address address-wrap null-pointer zero-length"),
-    *words("remapped-same-address resized-same-address anonymous-apart"),
+    *words("remapped-same-address resized-same-address anonymous-apart two-mappings"),
     *words("hugetlb-64k-private hugetlb-32m-private thp-cma"),
 ]
 

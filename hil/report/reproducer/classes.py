@@ -41,6 +41,7 @@ def _beyond(kind: str, mapping: str) -> Recipe:
 _RECIPES: dict[str, Recipe] = {
     **{name: Recipe(name) for name in (
         "anonymous", "anonymous-untouched", "anonymous-zero-page", "anonymous-unaligned",
+        "two-mappings",
         "anonymous-movable", "thp", "thp-part", "thp-two", "thp-movable", "shared-anonymous",
         "memfd-movable", "sysv", "memfd-future-write-seal", "memfd-sealed-private", "memfd-secret",
         "below-stack", "zero-length", "swapped-out", "cow-shared-with-child", "over-memlock",

@@ -30,10 +30,25 @@ static void make(size_t need)
 /*@ anonymous-unaligned: single fill */
 static void make(size_t need)
 {
-	length = need | 1;
+	/* Its last bytes lie in one page more than its length says. */
+	length = UP(need | 1, PAGE) - 61;
+	length += length < need ? PAGE : 0;
 	address = single(UP(length + 123, PAGE));
 	fill(address, UP(length + 123, PAGE));
 	address += 123;
+}
+
+/*@ two-mappings: single fill */
+static void make(size_t need)
+{
+	size_t half;
+
+	length = UP(need, PAGE) < 2 * PAGE ? 2 * PAGE : UP(need, PAGE);
+	address = single(length);
+	half = length / 2 / PAGE * PAGE;
+	if (madvise(address + half, length - half, MADV_DONTDUMP))
+		cannot("madvise(MADV_DONTDUMP): %s", strerror(errno));
+	fill(address, length);
 }
 
 /*@ anonymous-movable: single fill on-movable */
