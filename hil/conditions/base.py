@@ -45,6 +45,10 @@ class Scene:
         self.buffer: Buffer
         self.base: Pins | None = None
         """The pin counters right before the call under test."""
+        self.held_first = 0
+        """Pins that were held right after the call, with those of the session's other memory."""
+        self.extra_first = 0
+        """How many pages that other memory had then."""
         self.pinned_pages = 0
         """How many pins there must be while the driver has the buffer."""
         self.arrived = b""
@@ -88,7 +92,10 @@ class Scene:
         return counters.pins().since(self.base).live
 
     def check_held(self, when: str, expected: int) -> None:
-        self.check(f"pins held {when}", self.held(), expected, verdict="leak")
+        """So many pins must be held: more are a leak, fewer have gone too early."""
+        held = self.held()
+        verdict = "leak" if held > expected else "miscounted"
+        self.check(f"pins held {when}", held, expected, verdict=verdict)
 
     def evidence(self) -> dict[str, Any]:
         """For the journal."""

@@ -61,6 +61,33 @@ class MovePages(Condition):
         scene.check("pages that move_pages says are on the other node", moved, 0, verdict="moved")
 
 
+class MovePagesAfter(Condition):
+    """What holds a page without a pin shows only here: a reference that was never put."""
+
+    name = "move-pages-after"
+    summary = "move_pages(2) asks for the pages when the driver has given them back"
+    holds = "every page moves to the other node: nobody refers to it any more but the process"
+    why = f"{_WHY}; a page with a reference too many stays for ever"
+    classes = ("anonymous", "thp", "memfd")
+    _tries = 10
+
+    def after(self, scene: Scene) -> None:
+        node = other_node(scene)
+        pages = addresses(scene)
+        left = len(pages)
+        # Lists of pages that a CPU is yet to sort refer to some for a while (mm/swap.c).
+        for _ in range(self._tries):
+            mm.move_pages(pages, node)
+            there = map(frames.frame_of, frames.entries(scene.buffer.address, scene.buffer.length))
+            zones = [None if frame is None else frames.zone_of(frame) for frame in there]
+            left = sum(zone is not None and zone.node != node for zone in zones)
+            if not left:
+                break
+            time.sleep(0.02)
+        scene.facts |= {"node": node, "stayed": left}
+        scene.check("pages that can't be moved after the release", left, 0, verdict="leak")
+
+
 class MigratePages(Condition):
     name = "migrate-pages"
     summary = "migrate_pages(2) moves all of the process to another NUMA node"
@@ -253,6 +280,6 @@ def _counted(name: str) -> int:
 
 
 MIGRATE: tuple[type[Condition], ...] = (
-    MovePages, MigratePages, Bind, Compact, NumaBalancing, InMovable, HeldElsewhere, MemoryOffline,
-    SoftOffline,
+    MovePages, MovePagesAfter, MigratePages, Bind, Compact, NumaBalancing, InMovable, HeldElsewhere,
+    MemoryOffline, SoftOffline,
 )  # fmt: skip

@@ -128,7 +128,7 @@ class FreedBetween(Condition):
         session.start(scene.buffer)
         session.wait()
         session.stop()
-        self.kept = scene.buffer.read(min(scene.buffer.length, 64 * mm.KIB))
+        self.kept = scene.buffer.read(min(scene.buffer.length, session.length))
 
     def after(self, scene: Scene) -> None:
         advised(scene, mm.MADV_PAGEOUT, "MADV_PAGEOUT after")

@@ -128,6 +128,8 @@ class Act(NamedTuple):
         if result.errno:
             return False
         scene.pinned_pages = buffer.pages
+        scene.held_first = during.since(before).live
+        scene.extra_first = session.extra_pages
         late["unsuitable_pages"] = frames.unsuitable(pinned)
         self.board.stage = HOLD
         so_far = {**early, **late, "condition": scene.evidence()}

@@ -27,7 +27,8 @@ LENGTH = 113 * PAGE - 16
 
 _NAMES = """
 anonymous anonymous-untouched anonymous-zero-page anonymous-large-folio anonymous-unaligned
-two-mappings anonymous-apart thp thp-part thp-two hugetlb-2m-private hugetlb-2m-shared hugetlb-2m-memfd
+two-mappings anonymous-apart thp thp-part thp-two
+hugetlb-2m-private hugetlb-2m-shared hugetlb-2m-memfd
 hugetlb-2m-untouched hugetlb-2m-readonly hugetlb-64k-private hugetlb-32m-private
 hugetlb-1g-private hugetlb-1g-shared hugetlb-1g-memfd
 shared-anonymous shared-anonymous-thp memfd memfd-large-folio memfd-thp tmpfs tmpfs-thp sysv
