@@ -51,7 +51,7 @@ def run(
     for group in groups.values():
         plan += [(group, False)] if wish.control else []
         plan += [([fault], True) for fault in group]
-    with Progress(console, 0, kernels=len(plan), terse=True) as progress:
+    with Progress(console, 0, kernels=len(plan), called="builds", terse=True) as progress:
         hunts = [
             Hunt(group, _options(group, wish, changed), command, progress,
                  places=beside, changed=changed)

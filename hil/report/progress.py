@@ -29,8 +29,8 @@ class Progress:
     """Shows cells done of `total`, bad and known so far, time left, and the cell in flight.
 
     Bad cells are printed as they come and stay on the screen.  `add` says how many more cells a
-    further part of the run brings.  A run over several `kernels` has a `part` for each.  Safe
-    between threads.
+    further part of the run brings.  A run over several `kernels` has a `part` for each; they may
+    be `called` otherwise.  Safe between threads.
 
     A ``terse`` one says how far it is and nothing else: for runs whose cells are to go bad.
     """
@@ -41,12 +41,13 @@ class Progress:
         total: int,
         *,
         kernels: int = 1,
+        called: str = "kernels",
         terse: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = console
         self._total = total
-        self._kernels = kernels
+        self._kernels, self._called = kernels, called
         self._terse = terse
         self._clock = clock
         self._done = self._begun = self._ended = 0
@@ -164,7 +165,7 @@ class Progress:
     def _summary(self) -> str:
         parts = []
         if self._kernels > 1:
-            parts.append(f"{self._ended}/{self._kernels} kernels")
+            parts.append(f"{self._ended}/{self._kernels} {self._called}")
         parts.append(f"{self._done}/{self._total}{'+' * bool(self._to_begin)} cells")
         parts.append(f"{self.bad} bad")
         parts.append(f"{self._counts[Outcome.KNOWN]} known")

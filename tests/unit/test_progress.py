@@ -84,3 +84,18 @@ def test_one_kernel_is_not_named() -> None:
         part.done(record("x/memfd/capture/steady", "leak"))
     assert "6.1" not in said(there)
     assert "kernels" not in said(there)
+
+
+def test_a_terse_one_tells_of_no_cell() -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=200)
+    with Progress(console, 2, kernels=3, called="builds", terse=True) as progress:
+        part = progress.part("leak-on-release")
+        part.tell("Linux 6.12: 2 cells")
+        part.note("the guest went down in a cell")
+        part.begin("a/b/c/d")
+        part.done({"cell": "a/b/c/d", "verdict": "leak", "reason": "3 pins"})
+        part.ended()
+    assert "1/3 builds" in text.getvalue()
+    assert "1 bad" in text.getvalue()
+    assert not any(word in text.getvalue() for word in ("a/b/c/d", "3 pins", "Linux", "went down"))
