@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hil.errors import HilError
-from hil.lab.drivers import build, kbuild, recipe, toolchain
+from hil.lab.archive import Package
+from hil.lab.drivers import build, kbuild, recipe, sources, toolchain
 from hil.lab.drivers.recipe import ARCHITECTURES, Correction, apply, load
 from hil.lab.kernels import Kernel
 
@@ -152,3 +153,32 @@ def test_the_compilers_first_error_is_the_reason() -> None:
     said = "  CC x.o\nx.c:1:2: error: no such thing\nmake: *** [x.o] Error 1\n"
     assert kbuild.first_error(said, Path("/work")) == "x.c:1:2: error: no such thing"
     assert kbuild.first_error("a\nb\nc\nd", Path("/work")) == "d"
+
+
+class Offers:
+    """An archive with these versions of any package."""
+
+    def __init__(self, *there: str) -> None:
+        self.there = there
+
+    def packages(self, names: list[str]) -> list[Package]:
+        return [Package(names[0], version, ("s",), 1, 1, "") for version in self.there]
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [
+        (("6.1.192-1", "6.1.192-2", "6.1.192-3"), "6.1.192-2"),
+        (("6.1.176-1", "6.1.192-3", "6.1.192-4"), "6.1.192-3"),  # the kernel's own is gone
+        (("6.1.192-1~bpo12+1", "6.1.192-1"), "6.1.192-1"),
+    ],
+)
+def test_another_build_of_the_same_source_serves(there: tuple[str, ...], taken: str) -> None:
+    assert sources.beside(Offers(*there), "linux-kbuild-6.1", "6.1.192-2") == taken  # type: ignore[arg-type]
+
+
+def test_another_source_does_not_serve() -> None:
+    with pytest.raises(
+        HilError, match=r"no linux-kbuild-6\.1 6\.1\.192-2.*\n.*6\.1\.176-1, 6\.1\.193-1"
+    ):
+        sources.beside(Offers("6.1.193-1", "6.1.176-1"), "linux-kbuild-6.1", "6.1.192-2")  # type: ignore[arg-type]

@@ -70,7 +70,8 @@ def headers(kernel: Kernel, say: Say) -> Path:
             own = [f"linux-headers-{base}-common={version}",
                    f"linux-headers-{kernel.release}={version}"]  # fmt: skip
             _fetch(Archive(kernel.arch, say), own, stage, f"fetching headers of {kernel.release}")
-            _fetch(host, [f"{kbuild}={version}"], stage, f"fetching {kbuild}")
+            _fetch(host, [f"{kbuild}={beside(host, kbuild, version)}"], stage,
+                   f"fetching {kbuild}")  # fmt: skip
             # It names the place where it would be installed.
             makefile = stage / "usr/src" / f"linux-headers-{kernel.release}" / "Makefile"
             makefile.write_text(makefile.read_text().replace("/usr/src/", f"{place}/usr/src/"))
@@ -88,9 +89,14 @@ def source(kernel: Kernel, paths: Sequence[str], say: Say) -> Source:
         return Source(Path("/nonexistent"), "")
     _need_package(kernel)
     package = f"linux-source-{versions.series(kernel.version)}"
-    name = f"{package} {kernel.package_version}"
-    key = hashlib.sha256(repr((name, sorted(paths))).encode()).hexdigest()[:12]
-    place = cache.root() / "sources" / f"{kernel.version}_{key}"
+    version = kernel.package_version
+    place = _source_place(kernel, f"{package} {version}", paths)
+    if not place.exists():
+        archive = Archive(kernel.arch, say)
+        archive.ensure(daily=False)
+        version = beside(archive, package, version)
+    name = f"{package} {version}"
+    place = _source_place(kernel, name, paths)
     if place.exists():
         return Source(place, name)
     with cache.lock(f"sources-{place.name}"):
@@ -98,7 +104,7 @@ def source(kernel: Kernel, paths: Sequence[str], say: Say) -> Source:
             return Source(place, name)
         cache.need_space(place.parent, 350_000_000, "the kernel's source")
         with cache.staging(place) as stage:
-            chosen = [f"{package}={kernel.package_version}"]
+            chosen = [f"{package}={version}"]
             _fetch(Archive(kernel.arch, say), chosen, stage / "raw", f"fetching {name}")
             (file,) = (stage / "raw/usr/src").glob("linux-source-*.tar.xz")
             top = file.name.removesuffix(".tar.xz")
@@ -116,6 +122,34 @@ def source(kernel: Kernel, paths: Sequence[str], say: Say) -> Source:
                 ) from error
             shutil.rmtree(stage / "raw")
     return Source(place, name)
+
+
+def _source_place(kernel: Kernel, name: str, paths: Sequence[str]) -> Path:
+    key = hashlib.sha256(repr((name, sorted(paths))).encode()).hexdigest()[:12]
+    return cache.root() / "sources" / f"{kernel.version}_{key}"
+
+
+def beside(archive: Archive, package: str, version: str) -> str:
+    """The version of ``package`` to take with a kernel of ``version``: its own, or the nearest.
+
+    The archive drops a package when its source is built anew, and the signed kernel of that build
+    may come hours later.  A build of the same upstream version serves as well; the oldest of those
+    that are newer, or the newest.  HilError when there is none.
+    """
+    there = {found.version for found in archive.packages([package])}
+    if version in there:
+        return version
+    same = [one for one in there if versions.upstream(one) == versions.upstream(version)]
+    same.sort(key=versions.key)
+    newer = [one for one in same if versions.key(one) > versions.key(version)]
+    if not same:
+        raise HilError(
+            f"the archive has no {package} {version}, nor another build of "
+            f"{versions.upstream(version)}",
+            f"There are: {', '.join(sorted(there, key=versions.key)) or 'none'}.  Take a newer "
+            "kernel of the series, or a build tree (dir:PATH).",
+        )
+    return newer[0] if newer else same[-1]
 
 
 def _fetch(archive: Archive, chosen: Sequence[str], into: Path, what: str) -> None:
