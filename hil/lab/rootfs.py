@@ -43,10 +43,13 @@ _DISTRIBUTIONS = (
 )  # fmt: skip
 _OURS = ("hil", "fixtures", "conftest.py", "pyproject.toml", "tests/hw", "lab-config")
 # Parts of ours that no guest imports: a change in them leaves images and snapshots as they are.
-_OUTSIDE = ("hil/bisect", "hil/commands")
-# Parts of packages that no guest reads.
+_OUTSIDE = ("hil/bisect", "hil/commands", "hil/faults")
+# Parts of packages that no guest reads, and of Python two that pytest imports and nobody uses: they
+# bring libcrypto and libreadline, and hashlib has constructors of its own.
 _LEFT_OUT = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info",
-             "usr/share/python3/runtime.d", "usr/lib/*/gconv")  # fmt: skip
+             "usr/share/python3/runtime.d", "usr/lib/*/gconv",
+             "usr/lib/python3.11/lib-dynload/_hashlib.*",
+             "usr/lib/python3.11/lib-dynload/readline.*")  # fmt: skip
 _KEPT = 4  # images of earlier states of the project
 _IN_USE_SECONDS = 86400  # a run that started with an older image may still need it
 
@@ -102,7 +105,10 @@ def _build(root: GuestRoot) -> None:
         shutil.copytree(root.folder, tree, symlinks=True, copy_function=os.link, dirs_exist_ok=True)
         for left_out in _LEFT_OUT:
             for found in tree.glob(left_out):
-                shutil.rmtree(found, ignore_errors=True)
+                if found.is_dir():
+                    shutil.rmtree(found, ignore_errors=True)
+                else:
+                    found.unlink()
         for place, files in (("opt/site-packages", _site_packages()), ("opt/hil", _own_files())):
             for source, name in files:
                 target = tree / place / name
