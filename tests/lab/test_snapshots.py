@@ -59,9 +59,11 @@ def test_neither_a_damaged_snapshot_is_used_nor_a_half_made_one(
     assert hil.guests
     assert hil.guests_gone()
     assert not half.exists()
-    assert not folder.exists()
+    # A quick machine may have got it done before the interrupt: then it is whole.
+    made = snapshot.find(name) is not None
+    assert made == folder.exists()
 
-    for booting in (True, False):
+    for booting in (not made, False):
         status, output = finished(*arguments)
         assert status == 0, output
         assert (BOOTING in output) == booting
