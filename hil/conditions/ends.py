@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hil.memory.base import Buffer
 
 _VB2 = "videobuf2-core.c __vb2_queue_free, __vb2_buf_userptr_put; vb2_core_queue_release at close"
-_ANSWER = struct.Struct("=iI")
+_ANSWER = struct.Struct("=iIi")
 _GRACE = 2.0
 """Seconds that a killed process may take to be gone."""
 
@@ -132,9 +132,13 @@ def _by_another(
     if pid == 0:
         try:
             result = scene.session.pin(scene.buffer)
+            passing = 0
             if channel is not None:
-                socket.send_fds(channel, [b"node"], [scene.session.fd])
-            os.write(tell, _ANSWER.pack(result.errno, result.companion_pages))
+                try:
+                    socket.send_fds(channel, [b"node"], [scene.session.fd])
+                except OSError as error:
+                    passing = error.errno or -1
+            os.write(tell, _ANSWER.pack(result.errno, result.companion_pages, passing))
             if then == "wait":
                 signal.pause()
         finally:
@@ -142,7 +146,13 @@ def _by_another(
     os.close(tell)
     word = os.read(told, _ANSWER.size)
     os.close(told)
-    errno, companions = _ANSWER.unpack(word) if word else (-1, 0)
+    if not word:
+        os.waitpid(pid, 0)
+        raise RuntimeError("the process that was to pin ended without a word")
+    errno, companions, passing = _ANSWER.unpack(word)
+    if passing:  # EINVAL for a ring of io_uring's (net/core/scm.c scm_fp_copy: io_is_uring_fops)
+        os.waitpid(pid, 0)
+        raise NotApplicableError(f"this descriptor can't be passed on: {os.strerror(passing)}")
     if not errno:
         scene.session.extra_pages = max(scene.session.extra_pages, companions)
     return pid, PinResult(scene.session.call, errno, companions)

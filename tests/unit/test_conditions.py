@@ -15,10 +15,12 @@ from docs_parts import CONTRIBUTING, blocks
 from hil.cells import Cell, Direction
 from hil.conditions import FAMILIES, Condition, Scene, all_conditions
 from hil.conditions.base import GRACE, MAIN, tried
+from hil.conditions.ends import FdPassed
 from hil.conditions.forks import ForkChildWrites, ForkParentWrites, Twin
 from hil.conditions.mapping import DontNeed, MapOver, ProtectCycle, Remap, Unmap
 from hil.conditions.page import FILE, page
 from hil.conditions.reclaim import make_swap
+from hil.errors import NotApplicableError
 from hil.evidence.counters import Pins
 from hil.memory.anonymous import filled
 from hil.memory.base import PAGE, all_classes
@@ -202,3 +204,22 @@ def test_the_example_condition_of_the_handbook_works() -> None:
     lock.during(stage)
     assert lock.name not in all_conditions()
     assert [check["gave"] for check in stage.checks] == ["0"]
+
+
+@ROOT
+def test_a_descriptor_that_cannot_be_passed_on_is_no_hang() -> None:
+    made = scene(filled(PAGE))
+    assert made.session.fd < 0  # EBADF; a ring of io_uring's gives EINVAL
+    with pytest.raises(NotApplicableError, match="can't be passed on: Bad file descriptor"):
+        FdPassed().pin(made)
+
+
+@ROOT
+def test_a_descriptor_is_passed_on_with_what_the_call_pinned_besides() -> None:
+    made = scene(filled(PAGE))
+    made.session.fd = os.open(os.devnull, os.O_RDONLY)
+    made.session.pin = lambda _: PinResult("call", 0, 7)  # type: ignore[method-assign]
+    assert FdPassed().pin(made) == PinResult("none", 0, 7)
+    assert Path(f"/proc/self/fd/{made.session.fd}").readlink() == Path(os.devnull)
+    assert (made.session.extra_pages, made.data) == (7, "lost")
+    os.close(made.session.fd)
