@@ -90,9 +90,7 @@ def _wrong_bytes(scene: Scene, buffer: Buffer) -> int | None:
         return None
     if moved is None or not (moved.known or moved.sent):
         return None
-    found = data.compare(moved.sent, moved.arrived, moved.before)
-    if not moved.known:
-        found |= data.unchanged(moved.before, moved.arrived)
+    found = data.through(moved)
     return len(moved.arrived) if found.get("stale") else int(found.get("corrupt_bytes") or 0)
 
 

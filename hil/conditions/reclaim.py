@@ -33,6 +33,13 @@ def advised(scene: Scene, advice: int, name: str) -> None:
     scene.facts[name] = tried(mm.madvise, start, length, advice)
 
 
+def _check_kept(scene: Scene, kept: bytes) -> None:
+    """What the process saw in the buffer must still be there."""
+    now = scene.buffer.read(len(kept))
+    wrong = sum(a != b for a, b in zip(kept, now, strict=True)) if now != kept else 0
+    scene.check("bytes that reclaim lost after the release", wrong, 0, verdict="corrupt")
+
+
 class PageOut(Condition):
     name = "pageout"
     summary = "MADV_PAGEOUT on the pinned buffer"
@@ -90,9 +97,7 @@ class PagedOutAfter(Condition):
         advised(scene, mm.MADV_PAGEOUT, "MADV_PAGEOUT after")
         sight = proof.Sight(scene.buffer.address, scene.buffer.length)
         scene.facts["swapped"] = sight.swapped
-        now = scene.buffer.read(len(kept))
-        wrong = sum(1 for a, b in zip(kept, now, strict=True) if a != b) if now != kept else 0
-        scene.check("bytes that reclaim lost after the release", wrong, 0, verdict="corrupt")
+        _check_kept(scene, kept)
 
 
 class FreedBetween(Condition):
@@ -132,9 +137,7 @@ class FreedBetween(Condition):
 
     def after(self, scene: Scene) -> None:
         advised(scene, mm.MADV_PAGEOUT, "MADV_PAGEOUT after")
-        now = scene.buffer.read(len(self.kept))
-        wrong = sum(a != b for a, b in zip(self.kept, now, strict=True)) if now != self.kept else 0
-        scene.check("bytes that reclaim lost after the release", wrong, 0, verdict="corrupt")
+        _check_kept(scene, self.kept)
 
 
 class SwappedOut(Condition):

@@ -10,6 +10,7 @@ from hil.uapi import access
 
 if TYPE_CHECKING:
     from hil.memory.base import Buffer
+    from hil.pinners.base import Transfer
 
 PAGE: int = mmap.PAGESIZE
 
@@ -44,6 +45,14 @@ def compare(sent: bytes, arrived: bytes, before: bytes = b"") -> dict[str, Any]:
     found["first_wrong"] = first
     found["sent"] = sent[first : first + 8].hex()
     found["arrived"] = arrived[first : first + 8].hex()
+    return found
+
+
+def through(moved: Transfer) -> dict[str, Any]:
+    """What came of bytes that went through the device: `compare`, and `unchanged` where need be."""
+    found = compare(moved.sent, moved.arrived, moved.before)
+    if not moved.known:
+        found |= unchanged(moved.before, moved.arrived)
     return found
 
 

@@ -19,6 +19,7 @@ from hil.lab.drivers import build as recipes
 from hil.lab.drivers import kbuild, sources, toolchain
 from hil.lab.drivers.kbuild import BuildError
 from hil.lab.drivers.recipe import Recipe
+from hil.lab.drivers.toolchain import Compiler
 from hil.lab.kernels import Kernel
 from hil.lab.modules import name_of
 from hil.lab.progress import Say
@@ -63,8 +64,9 @@ def build(fault: Fault, kernel: Kernel, say: Say, *, changed: bool = True) -> Pa
                 headers = sources.headers(kernel, say)
                 say(f"building {fault.module} for {kernel.release}: {fault.name}")
                 with cache.full_disk_is_an_error(root, "building faulty modules"):
-                    _write(work, files, fault)
-                    _compile(headers, work, layout, fault, kernel=kernel, target=target)
+                    _write(work, files)
+                    made = _compiled(headers, work, compiler, layout.options, fault)
+                    _keep(made, fault, compiler, target)
     return target
 
 
@@ -114,7 +116,7 @@ def _read(place: Path, top: Path) -> dict[str, str]:
     return found
 
 
-def _write(work: Path, files: dict[str, str], fault: Fault) -> None:
+def _write(work: Path, files: dict[str, str]) -> None:
     """Bring the work folder to these files; those that are as they were are left alone."""
     for path, text in files.items():
         file = work / path
@@ -124,18 +126,21 @@ def _write(work: Path, files: dict[str, str], fault: Fault) -> None:
             file.write_bytes(data)
 
 
-def _compile(
-    headers: Path, work: Path, layout: _Layout, fault: Fault, *, kernel: Kernel, target: Path
-) -> None:
-    compiler = toolchain.find(kernel)
+def _compiled(
+    headers: Path, work: Path, compiler: Compiler, options: list[str], fault: Fault
+) -> list[Path]:
     try:
-        made = kbuild.modules(headers, work, compiler, layout.options)
+        return kbuild.modules(headers, work, compiler, options)
     except BuildError as error:
         if error.disk_full:
             raise cache.no_space(work, "building faulty modules") from error
         raise HilError(
             f"{fault.name} does not build: {error}", f"The command was: {error.command}"
         ) from error
+
+
+def _keep(made: list[Path], fault: Fault, compiler: Compiler, target: Path) -> None:
+    """Strip the fault's module into the cache; HilError when it is not among what was made."""
     file = next((path for path in made if name_of(path) == fault.module), None)
     if file is None:
         there = ", ".join(sorted(name_of(path) for path in made))

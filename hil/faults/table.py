@@ -41,11 +41,11 @@ def verdicts(result: Result) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in counts)
 
 
-def by_cells(result: Result) -> str:
-    """Which cells told, the first few of them."""
-    shown = [cell for cell in result.cells[:_SHOWN]]
-    more = len(result.cells) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+def by_cells(result: Result, shown: int = _SHOWN, quote: str = "") -> str:
+    """Which cells told, the first few of them, each in quotes."""
+    more = len(result.cells) - shown
+    first = ", ".join(f"{quote}{cell}{quote}" for cell in result.cells[:shown])
+    return first + (f" and {more} more" if more > 0 else "")
 
 
 def show(console: Console, results: Sequence[Result]) -> None:
@@ -103,9 +103,7 @@ def markdown(results: Sequence[Result], faults: Iterable[Fault], kernel: str) ->
     ]
     for one in results:
         what = summaries.get(one.fault, "the same modules, nothing edited")
-        cells = f"`{one.cells[0]}`" if one.cells else ""
-        if len(one.cells) > 1:
-            cells += f" and {len(one.cells) - 1} more"
+        cells = by_cells(one, shown=1, quote="`")
         rows.append(
             f"| {one.fault} | {what} | {one.board} | {one.came} | {verdicts(one)} | {cells} | "
             f"{one.seconds:.1f} s |"

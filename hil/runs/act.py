@@ -175,9 +175,7 @@ def _through_the_device(scene: Scene, old: bytes) -> Evidence | None:
         return {"how": moved.how, "kept_old_pages": _kept_old(scene, moved, old)}
     if not moved.known and not moved.sent:
         return {"unproven": "the process can't look at what the device has read"}
-    found = {"how": moved.how, **data.compare(moved.sent, moved.arrived, moved.before)}
-    if not moved.known:
-        found |= data.unchanged(moved.before, moved.arrived)
+    found = {"how": moved.how, **data.through(moved)}
     if around is not None and (changed := around.changed()):
         found["guard_bytes"] = changed
     if scene.cell.direction == "capture":
