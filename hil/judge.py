@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from hil.cells import Cell
+from hil.evidence.frames import FOUR_GIB
 from hil.evidence.log import taint_names, warnings
 from hil.rules.known import Known, known_for, zone_names
 from hil.rules.table import Rule, as_told, rule_for, why_none
@@ -38,7 +39,6 @@ STAGES = ("open", "make", "before", "pin", "during", "hold", "release", "after",
 # nothing about the driver under test.  Left are M, B, D, W and L, and bits that are not known yet.
 _HARMLESS_TAINT = sum(1 << bit for bit in (0, 1, 2, 3, 6, 8, 10, 11, 12, 13, 15, 16, 17, 18, 19))
 _WARNED = 1 << 9
-_FOUR_GIB = 1 << 20  # as a frame number, with pages of 4 KiB
 
 
 _WHILE_PINNED = frozenset({Verdict.MOVED, Verdict.STAYED, Verdict.CORRUPT, Verdict.STALE})
@@ -79,7 +79,7 @@ def facts(evidence: Mapping[str, Any]) -> dict[str, object]:
     found["movable"] = "Movable" in zone_names(evidence)
     during = _part(_part(evidence, "frames"), "during")
     found["scattered"] = not during.get("contiguous", True)
-    found["above_4g"] = _number(_part(during, "first"), "frame") >= _FOUR_GIB
+    found["above_4g"] = _number(_part(during, "first"), "frame") >= FOUR_GIB
     flags = _part(buffer, "proof").get("VmFlags")
     if isinstance(flags, str):
         # GUP asks for both; TTM's mappings have VM_IO alone.
@@ -288,7 +288,9 @@ def _flags(evidence: Mapping[str, Any]) -> list[_Finding]:
     return found
 
 
-def _condition(family: str, evidence: Mapping[str, Any]) -> list[_Finding]:
+def _condition(
+    cell: Cell, family: str, release: Release, evidence: Mapping[str, Any]
+) -> list[_Finding]:
     """What the condition looked at itself, and found otherwise."""
     found: list[_Finding] = []
     for check in _part(evidence, "condition").get("checks") or []:
@@ -296,11 +298,39 @@ def _condition(family: str, evidence: Mapping[str, Any]) -> list[_Finding]:
         if check["verdict"] == Verdict.WRONG_ERRNO:
             # The condition says what the kernel's mm gives; a driver may make another of it.
             expected = as_told(family, tuple(expected))
+        verdict = Verdict(check["verdict"])
+        if "rule" in check:
+            words = _ruled(cell, family, release, evidence, check["rule"])
+            if words is None:
+                continue
+            expected = list(dict.fromkeys([*expected, *words]))
+            if check["gave"] == _ACCEPTED:
+                verdict = Verdict.WRONGLY_ACCEPTED
+            elif _ACCEPTED not in expected:
+                verdict = Verdict.WRONG_ERRNO
         if check["gave"] not in expected:
             wanted = " or ".join(str(value) for value in expected)
             reason = f"{check['what']}: {check['gave']}, expected {wanted}"
-            found.append(_Finding(Verdict(check["verdict"]), reason))
+            found.append(_Finding(verdict, reason))
     return found
+
+
+_ACCEPTED = "accepted"
+
+
+def _ruled(
+    cell: Cell,
+    family: str,
+    release: Release,
+    evidence: Mapping[str, Any],
+    asked: Mapping[str, Any],
+) -> tuple[str, ...] | None:
+    """What a further call may answer by the rules; None where there is none."""
+    seen = {**facts(evidence), **asked["facts"]}
+    rule = rule_for(family, str(asked["memory"]), cell.direction, release, seen)
+    if rule is None:
+        return None
+    return (_ACCEPTED,) if rule.accept else rule.errnos
 
 
 def _rule(
@@ -371,7 +401,7 @@ def judge(
         found.append(answer)
     found += _counted(evidence, rule)
     found += _frames(evidence, rule)
-    found += _condition(family, evidence)
+    found += _condition(cell, family, release, evidence)
     if found:
         excuses = [excuse(finding) for finding in found]
         telling = [n for n, entry in enumerate(excuses) if entry is not None and not entry.once]

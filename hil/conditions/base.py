@@ -15,11 +15,14 @@ from collections.abc import Callable
 from errno import errorcode
 from typing import TYPE_CHECKING, Any
 
-from hil.evidence import counters
+from hil.evidence import counters, frames
 from hil.memory import proof
+from hil.memory.base import PAGE
 from hil.system import release
 
 if TYPE_CHECKING:
+    from array import array
+
     from hil.cells import Cell
     from hil.evidence.counters import Pins
     from hil.memory.base import Buffer
@@ -49,6 +52,8 @@ class Scene:
         """Pins that were held right after the call, with those of the session's other memory."""
         self.extra_first = 0
         """How many pages that other memory had then."""
+        self.theirs: array[int] | None = None
+        """The pagemap words of what was pinned, where that is another process's mapping."""
         self.pinned_pages = 0
         """How many pins there must be while the driver has the buffer."""
         self.arrived = b""
@@ -84,6 +89,30 @@ class Scene:
         """Something that must be so; ``verdict`` is what the cell comes to where it is not."""
         self.checks.append(
             {"what": what, "gave": gave, "expected": list(expected), "verdict": verdict}
+        )
+
+    def check_call(self, what: str, errno: int, buffer: Buffer) -> None:
+        """A further call, with ordinary memory of its own, must answer as the rules say of that."""
+        words = frames.entries(buffer.address, buffer.length)
+        number = words[0] & frames.FRAME_MASK if words else 0
+        self._check_ruled(
+            what, errno, "anonymous", [], "wrongly-refused",
+            scattered=not frames.neighbours(words), above_4g=number >= frames.FOUR_GIB,
+            unaligned=bool(buffer.address % PAGE), movable=False, pfnmap=False,
+        )  # fmt: skip
+
+    def check_raced(self, what: str, errno: int, *allowed: str) -> None:
+        """A call may take the memory, or give ``allowed``, or what it gives of scattered pages."""
+        words = ["accepted", *allowed]
+        self._check_ruled(what, errno, self.cell.memory, words, "wrong-errno", scattered=True)
+
+    def _check_ruled(
+        self, what: str, errno: int, memory: str, words: list[str], verdict: str, **facts: object
+    ) -> None:
+        gave = errorcode.get(errno, str(errno)) if errno else "accepted"
+        rule = {"memory": memory, "facts": facts}
+        self.checks.append(
+            {"what": what, "gave": gave, "expected": words, "verdict": verdict, "rule": rule}
         )
 
     def held(self) -> int:
@@ -130,6 +159,8 @@ class Condition:
     slow = False
     destructive = False
     """It may harm the machine: runs last, on virtual boards, elsewhere with --destructive."""
+    has_control = True
+    """Whether the control can go through the same: it has neither a node nor a queue."""
     only_on_demand = False
     """True for those that run only where a board names them."""
 

@@ -7,14 +7,16 @@ import os
 import signal
 import socket
 import struct
+import sys
 import time
+from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hil.conditions.base import Condition, tried
 from hil.conditions.userfault import armed
 from hil.errors import NotApplicableError
-from hil.evidence import data
+from hil.evidence import data, frames
 from hil.memory.anonymous import filled
 from hil.pinners.base import PinResult
 from hil.uapi import mm
@@ -71,9 +73,9 @@ class OtherPointer(Condition):
         scene.session.stop()
         other = filled(scene.buffer.length)
         result = scene.session.pin(other)
-        scene.check("the second call", os.strerror(result.errno) if result.errno else "0", "0",
-                    verdict="wrongly-refused")  # fmt: skip
-        scene.check_held("with the other memory", other.pages + scene.session.extra_pages)
+        scene.check_call("the second call", result.errno, other)
+        held = 0 if result.errno else other.pages + scene.session.extra_pages
+        scene.check_held("with the other memory", held)
         if not result.errno:
             wrong = _wrong_bytes(scene, other)
             scene.facts["bytes_through_other"] = wrong
@@ -123,7 +125,8 @@ def _by_another(
 ) -> tuple[int, PinResult]:
     """Have a child pin the buffer, of which it has a copy: its id, and what the call answered.
 
-    It ``exit``s or ``wait``s; ``channel`` gets its descriptor of the node.
+    It ``exit``s or ``wait``s; ``channel`` gets its descriptor of the node.  Its pages are those
+    that are pinned, not this process's.
     """
     told, tell = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
@@ -136,14 +139,17 @@ def _by_another(
                     socket.send_fds(channel, [b"node"], [scene.session.fd])
                 except OSError as error:
                     passing = error.errno or -1
-            os.write(tell, _ANSWER.pack(result.errno, result.companion_pages, passing))
+            answer = _ANSWER.pack(result.errno, result.companion_pages, passing)
+            words = frames.entries(scene.buffer.address, scene.buffer.length)
+            _write(tell, answer + len(words).to_bytes(8, sys.byteorder) + words.tobytes())
             if then == "wait":
                 signal.pause()
         finally:
             os._exit(0)
     os.close(tell)
-    word = os.read(told, _ANSWER.size)
-    os.close(told)
+    with os.fdopen(told, "rb") as said:
+        word = said.read(_ANSWER.size)
+        words = array("Q", said.read(8 * int.from_bytes(said.read(8), sys.byteorder)))
     if not word:
         os.waitpid(pid, 0)
         raise RuntimeError("the process that was to pin ended without a word")
@@ -151,9 +157,15 @@ def _by_another(
     if passing:  # EINVAL for a ring of io_uring's (net/core/scm.c scm_fp_copy: io_is_uring_fops)
         os.waitpid(pid, 0)
         raise NotApplicableError(f"this descriptor can't be passed on: {os.strerror(passing)}")
+    scene.theirs = words
     if not errno:
         scene.session.extra_pages = max(scene.session.extra_pages, companions)
     return pid, PinResult(scene.session.call, errno, companions)
+
+
+def _write(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 class FdPassed(Condition):

@@ -25,6 +25,7 @@ NEVER = b"hil: this job never completes"
 
 class _Job(Condition):
     everywhere = True
+    has_control = False
 
     def concerns(self, pinner: Pinner) -> bool:
         return isinstance(pinner, M2mPinner) and pinner.side > 0 and not pinner.slow

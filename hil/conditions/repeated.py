@@ -90,6 +90,7 @@ class _V4l2(Condition):
     """What programs do with the buffers of a V4L2 queue."""
 
     classes: tuple[str, ...] = ("anonymous", "memfd")
+    has_control = False
 
     def concerns(self, pinner: Pinner) -> bool:
         return isinstance(pinner, V4l2Pinner) and super().concerns(pinner)
@@ -143,10 +144,10 @@ class OtherLength(_V4l2):
             part = Buffer(longer.address, size)
             errno = session.pin(part).errno
             session.stop()
-            scene.check(f"the {what}call", os.strerror(errno) if errno else "0", "0",
-                        verdict="wrongly-refused")  # fmt: skip
-            scene.check(f"pins held by the {what}call", scene.held(),
-                        part.pages + session.extra_pages, verdict="miscounted")  # fmt: skip
+            scene.check_call(f"the {what}call", errno, part)
+            held = 0 if errno else part.pages + session.extra_pages
+            scene.check(f"pins held by the {what}call", scene.held(), held,
+                        verdict="miscounted")  # fmt: skip
         session.release()
 
 

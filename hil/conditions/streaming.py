@@ -44,6 +44,7 @@ class Stream(Condition):
     classes: tuple[str, ...] = (
         "anonymous", "thp", "hugetlb-2m-private", "memfd", "anonymous-unaligned",
     )  # fmt: skip
+    has_control = False
     frames = 16
     spoils = False
     """The frames must be seen to be spoilt: the control of the check itself."""

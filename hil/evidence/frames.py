@@ -24,6 +24,8 @@ FILE_OR_SHARED = 1 << 61
 EXCLUSIVE = 1 << 56
 """Mapped by this process only."""
 FRAME_MASK = (1 << 55) - 1
+FOUR_GIB = (4 << 30) // PAGE
+"""As a frame number."""
 
 # include/uapi/linux/kernel-page-flags.h from bit 0, include/linux/kernel-page-flags.h from bit 32
 _PUBLIC = (

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hil.uapi import access, mm
 
 if TYPE_CHECKING:
+    from array import array
+
     from hil.cells import Direction
     from hil.memory.bench import Bench
 
@@ -63,11 +65,13 @@ class Buffer:
     of the same pointer.  ``moved_to`` is the address of the mapping when it is no longer at
     ``address`` (mremap).  ``neighbours`` are addresses of further pages of this process, whose
     frames follow the first page's, where a class has made sure of that.  ``fd`` is the file that is
-    mapped, where there is one.
+    mapped, where there is one.  ``pinned`` are the pagemap words of what a driver has pinned, once
+    it has: the process may have other pages by then.
     """
 
     __slots__ = (
-        "_undo", "address", "facts", "fd", "length", "moved_to", "neighbours", "proof", "settle",
+        "_undo", "address", "facts", "fd", "length", "moved_to", "neighbours", "pinned", "proof",
+        "settle",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +89,7 @@ class Buffer:
         self.facts: dict[str, object] = facts or {}
         self.settle: Callable[[], None] | None = None
         self.neighbours: tuple[int, ...] = ()
+        self.pinned: array[int] | None = None
         self._undo: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
 
     @property

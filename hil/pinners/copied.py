@@ -56,9 +56,24 @@ def copied(
     return Transfer(sent + strangers, arrived + after, how, before + strangers)
 
 
+def run_of(buffer: Buffer) -> list[int]:
+    """The frames, each following the one before, that begin with the buffer's first.
+
+    They are those that the device has: the process may have come to others since the pin.
+    """
+    words = buffer.pinned or frames.entries(buffer.address, buffer.length)
+    found: list[int] = []
+    for word in words:
+        frame = frames.frame_of(word)
+        if frame is None or (found and frame != found[-1] + 1):
+            break
+        found.append(frame)
+    return found
+
+
 def following(buffer: Buffer) -> int:
     """How many of a buffer's ``neighbours`` still are: the pin may have moved the first page."""
-    (first,) = frames.frames(buffer.address, 1)
+    first = next(iter(run_of(buffer)), None)
     if first is None:
         return 0
     count = 0

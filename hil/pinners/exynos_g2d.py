@@ -24,9 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from hil.cells import Direction
 from hil.errors import HilError
-from hil.evidence import frames
 from hil.pinners.base import Node, Pinner, PinResult, Session, Survey, Transfer, selected
-from hil.pinners.copied import copied, following
+from hil.pinners.copied import copied, following, run_of
 from hil.uapi import drm, mm
 from hil.uapi import exynos_drm as uapi
 
@@ -174,12 +173,7 @@ def _low_page() -> int:
 
 def _reach(buffer: Buffer) -> int:
     """Bytes from the buffer's start that the engine may touch without doing others harm."""
-    found = frames.frames(buffer.address, buffer.length)
-    if not found or found[0] is None:
-        return 0
-    run = 1
-    while run < len(found) and found[run] == found[0] + run:
-        run += 1
+    run = len(run_of(buffer))
     if run == 1:
         run += following(buffer)
     return min(buffer.length, run * mm.PAGE - buffer.address % mm.PAGE)

@@ -117,7 +117,7 @@ class Act(NamedTuple):
         late["errno"] = name(result.errno)
         late["companion_pages"] = result.companion_pages
         during = counters.pins()
-        pinned = frames.entries(buffer.address, buffer.length)
+        pinned = scene.theirs or frames.entries(buffer.address, buffer.length)
         late["pins"] = {"during": during.since(before).as_dict()}
         late["frames"] = {"during": frames.describe(buffer.address, buffer.length, pinned)}
         late["hugepages"] = {"during": counters.hugepages()}
@@ -127,6 +127,7 @@ class Act(NamedTuple):
             late["answered"] = self.answers.seen(os.getpid())
         if result.errno:
             return False
+        buffer.pinned = pinned
         scene.pinned_pages = buffer.pages
         scene.held_first = during.since(before).live
         scene.extra_first = session.extra_pages

@@ -169,7 +169,7 @@ class Suite:
         pinner = self.pinners[cell.pinner]
         self._learn(pinner)
         record = self._judged(cell, pinner, deadline)
-        control = self.control
+        control = self.control if self.conditions[cell.condition].has_control else None
         if control is not None and attribution.asked(record, control.name):
             beside = cell._replace(pinner=control.name, direction=Direction.CAPTURE)
             there = self._judged(beside, control, deadline)

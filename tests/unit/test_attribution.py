@@ -10,6 +10,7 @@ import pytest
 
 from hil import attribution
 from hil.cells import Cell, Direction
+from hil.conditions import all_conditions
 from hil.memory import base
 from hil.pinners import discover, io_uring
 from hil.pinners.base import Node, Survey
@@ -65,6 +66,7 @@ class Asked(Suite):
         self.verdicts, self.asked = verdicts, []
         self.pinners = {DRIVER: None}  # type: ignore[dict-item]
         self.control = io_uring.IoUringPinner()
+        self.conditions = all_conditions()
 
     def _learn(self, pinner: Any) -> None:
         """There is no device."""
@@ -83,6 +85,9 @@ def test_the_suite_asks_about_bad_cells_only() -> None:
     assert bad.run(cell)["attribution"]["to"] == "driver"
     # It pins for writing, whichever way the cell goes.
     assert bad.asked == [cell, Cell(CONTROL, "thp-movable", Direction.CAPTURE, "steady")]
+    # It has no queue whose buffers change their length.
+    cell = cell._replace(condition="end-other-length")
+    assert "attribution" not in bad.run(cell)
 
 
 @needs_io_uring

@@ -21,6 +21,7 @@ from hil.conditions.mapping import DontNeed, MapOver, ProtectCycle, Remap, Unmap
 from hil.conditions.page import FILE, page
 from hil.conditions.reclaim import make_swap
 from hil.errors import NotApplicableError
+from hil.evidence import frames
 from hil.evidence.counters import Pins
 from hil.memory.anonymous import filled
 from hil.memory.base import PAGE, all_classes
@@ -212,6 +213,25 @@ def test_a_descriptor_that_cannot_be_passed_on_is_no_hang() -> None:
     assert made.session.fd < 0  # EBADF; a ring of io_uring's gives EINVAL
     with pytest.raises(NotApplicableError, match="can't be passed on: Bad file descriptor"):
         FdPassed().pin(made)
+
+
+@ROOT
+def test_the_pages_of_the_process_that_pinned_are_those_that_count() -> None:
+    made = scene(filled(2 * PAGE))
+    made.session.fd = os.open(os.devnull, os.O_RDONLY)
+
+    def pin(buffer: Any) -> PinResult:
+        buffer.write(b"a copy of the page, then")
+        return PinResult("call", 0, 0)
+
+    made.session.pin = pin  # type: ignore[method-assign]
+    mine = frames.frames(made.buffer.address, 2 * PAGE)
+    FdPassed().pin(made)
+    assert made.theirs is not None
+    theirs = [frames.frame_of(word) for word in made.theirs]
+    assert theirs[0] not in (None, mine[0])
+    assert theirs[1] == mine[1]
+    os.close(made.session.fd)
 
 
 @ROOT

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from array import array
 from collections.abc import Iterator
 from errno import EFAULT
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from hil.cells import Direction
+from hil.evidence import frames
 from hil.memory.base import Buffer
 from hil.pinners import exynos_g2d
 from hil.pinners.base import Node
@@ -92,6 +94,10 @@ def memory() -> mmap.mmap:
     return mmap.mmap(-1, exynos_g2d.LENGTH)
 
 
+def words(*numbers: int) -> array[int]:
+    return array("Q", [frames.PRESENT | number for number in numbers])
+
+
 def buffer(memory: mmap.mmap) -> Buffer:
     return Buffer(ctypes.addressof(ctypes.c_char.from_buffer(memory)), len(memory))
 
@@ -123,12 +129,13 @@ def test_a_refusal_is_in_the_result(driver: Driver, memory: mmap.mmap) -> None:
 
 @pytest.mark.parametrize("direction", list(Direction))
 def test_data_goes_through_as_far_as_is_safe(
-    driver: Driver, memory: mmap.mmap, monkeypatch: pytest.MonkeyPatch, direction: Direction
+    driver: Driver, memory: mmap.mmap, direction: Direction
 ) -> None:
-    monkeypatch.setattr(exynos_g2d.frames, "frames", lambda *_: [5, 6, 9, 10])
     with opened(driver, direction) as session:
-        session.pin(buffer(memory))
-        moved = session.transfer(buffer(memory))
+        it = buffer(memory)
+        session.pin(it)
+        it.pinned = words(5, 6, 9, 10)
+        moved = session.transfer(it)
         assert moved is not None
         assert moved.sent == moved.arrived
         assert len(moved.sent) == 2 * mm.PAGE
@@ -139,18 +146,20 @@ def test_frames_that_are_known_to_be_ours_may_be_reached(
     memory: mmap.mmap, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = buffer(memory)
-    there = {found.address: [5, 9, 8, 7], 1: [6], 2: [7], 3: [8], 4: [9]}
-    monkeypatch.setattr(
-        exynos_g2d.frames, "frames", lambda address, length: there[address][: -(-length // mm.PAGE)]
-    )
+    found.pinned = words(5, 9, 8, 7)
+    there = {1: [6], 2: [7], 3: [8], 4: [9]}
+    monkeypatch.setattr(frames, "frames", lambda address, length: there[address])
     assert exynos_g2d._reach(found) == mm.PAGE
     found.neighbours = (1, 2, 3, 4)
     assert exynos_g2d._reach(found) == exynos_g2d.LENGTH
     assert following(found) == 4
     there[2] = [70]  # moved by the pin, or never a neighbour
     assert following(found) == 1
-    monkeypatch.setattr(exynos_g2d.frames, "frames", lambda *_: [None])
-    assert exynos_g2d._reach(Buffer(1, 1)) == 0
+    found.pinned = array("Q", [0])
+    assert exynos_g2d._reach(found) == 0
+    found.pinned = None  # not pinned yet: what the process has now
+    monkeypatch.setattr(frames, "entries", lambda *_: words(7, 8, 1))
+    assert exynos_g2d._reach(found) == 2 * mm.PAGE
 
 
 def test_stop_runs_what_is_pending(driver: Driver, memory: mmap.mmap) -> None:

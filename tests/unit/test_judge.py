@@ -311,6 +311,29 @@ def test_errnos_that_a_condition_expects_are_seen_as_the_driver_tells_them(
     assert judged("anonymous", evidence(found, condition=part), family=family).verdict is expected
 
 
+@pytest.mark.parametrize(
+    ("gave", "words", "scattered", "verdict"),
+    [
+        ("accepted", [], False, Verdict.OK),
+        ("EFAULT", [], False, Verdict.WRONGLY_REFUSED),
+        ("EFAULT", [], True, Verdict.OK),
+        ("EINVAL", [], True, Verdict.WRONG_ERRNO),
+        ("accepted", [], True, Verdict.WRONGLY_ACCEPTED),
+        ("accepted", ["accepted"], True, Verdict.OK),
+        ("EFAULT", ["accepted"], True, Verdict.OK),
+    ],
+)
+def test_a_further_call_answers_as_the_rules_say_of_its_memory(
+    gave: str, words: list[str], scattered: bool, verdict: Verdict
+) -> None:
+    part = checked("the second call", gave, *words, verdict="wrongly-refused")
+    part["checks"][0]["rule"] = {"memory": "anonymous", "facts": {"scattered": scattered}}
+    found = evidence(condition=part, frames={"during": {"zones": {}, "contiguous": True}})
+    assert judged("anonymous", found, family="vb2-dma-contig").verdict is verdict
+    elsewhere = judged("anonymous", found, family="vb2-dma-contig", kernel="5.4").verdict
+    assert elsewhere is Verdict.NO_RULE  # nothing is expected where nothing is said
+
+
 def test_a_condition_may_make_the_memory_like_another_class() -> None:
     part = checked("", "0", "0") | {"answer": {"like": "userfaultfd-handler"}}
     assert judged("anonymous", evidence("EFAULT", condition=part), "6.1.176").verdict is Verdict.OK
