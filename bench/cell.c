@@ -2,11 +2,12 @@
 /*
  * What one cell of the suite does, in C: the yardstick of bench/measure.py.
  *
- *   cell NODE TURNS        as a cell does: in a child, with all the evidence
+ *   cell NODE TURNS        as a cell does: in a child, with all the evidence and a frame compared
  *   cell NODE TURNS bare   open, request, map, touch, queue, release, close; no child, no evidence
  *
  * Prints the microseconds of each turn on one line.  The memory is anonymous, touched, in single
- * pages, as long as the driver's frame.
+ * pages, as long as the driver's frame, which is as small as the suite sets it (hil/pinners/vivid.py
+ * SIZE) and a picture that stands still.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -14,6 +15,7 @@
 #include <linux/videodev2.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,11 +31,19 @@
 
 #define PAGE 4096UL
 #define MAX_PAGES 4096
+#define MAX_BYTES (62 * PAGE) /* of the pattern, less its start */
+#define WIDTH 320
+#define HEIGHT 180
+/* drivers/media/test-drivers/vivid/vivid-ctrls.c */
+#define VIVID_CID_TEST_PATTERN (0x00f00000 | 0xf000)
+#define VIVID_CID_OSD_TEXT_MODE (0x00f00000 | 0xf001)
+#define COLOR_SQUARES 4
+#define NO_TEXT 2
 #define PRESENT (1ULL << 63)
 #define FRAME ((1ULL << 55) - 1)
 
 static int refresh, vmstat, meminfo, gigantic, kpageflags, kmsg, tainted;
-static unsigned char pattern[251 * 256];
+static unsigned char pattern[251 * 1024];
 
 struct pins {
 	long acquired, released;
@@ -48,10 +58,13 @@ struct look { /* of one moment */
 
 struct evidence { /* shared with the parent */
 	volatile int stage;
-	int error, moved;
+	int error, moved, wrong;
+	long held;
 	uint32_t length;
 	uint64_t all, any;
 	struct look before, during, after;
+	unsigned pictures;
+	unsigned char picture[MAX_BYTES]; /* the first frame: what the others are compared with */
 };
 
 static void die(const char *what)
@@ -150,6 +163,37 @@ static void prove(const uint64_t *words, unsigned pages, struct evidence *found)
 	}
 }
 
+static void control(int fd, uint32_t id, int value)
+{
+	struct v4l2_control it = { .id = id, .value = value };
+
+	if (ioctl(fd, VIDIOC_S_CTRL, &it))
+		die("S_CTRL");
+}
+
+static void size(int fd, uint32_t width, uint32_t height)
+{
+	struct v4l2_format format = { .type = V4L2_BUF_TYPE_VIDEO_CAPTURE };
+
+	if (ioctl(fd, VIDIOC_G_FMT, &format))
+		die("G_FMT");
+	format.fmt.pix.width = width;
+	format.fmt.pix.height = height;
+	format.fmt.pix.bytesperline = format.fmt.pix.sizeimage = 0;
+	if (ioctl(fd, VIDIOC_S_FMT, &format))
+		die("S_FMT");
+}
+
+static void still(int fd)
+{
+	int input;
+
+	control(fd, VIVID_CID_TEST_PATTERN, COLOR_SQUARES);
+	control(fd, VIVID_CID_OSD_TEXT_MODE, NO_TEXT);
+	if (ioctl(fd, VIDIOC_G_INPUT, &input))
+		die("G_INPUT");
+}
+
 static uint32_t request(int fd)
 {
 	struct v4l2_requestbuffers want = { .count = 1, .type = V4L2_BUF_TYPE_VIDEO_CAPTURE,
@@ -184,6 +228,39 @@ static int queue(int fd, unsigned char *memory, uint32_t length)
 	return ioctl(fd, VIDIOC_QBUF, &buffer) ? errno : 0;
 }
 
+static void stop(int fd)
+{
+	int type = V4L2_BUF_TYPE_VIDEO_CAPTURE;
+
+	if (ioctl(fd, VIDIOC_STREAMOFF, &type))
+		die("STREAMOFF");
+}
+
+/* One frame through the buffer, which is pinned already; the bytes that are not the picture's. */
+static int frame(int fd, unsigned char *memory, uint32_t length, struct evidence *found)
+{
+	static unsigned char before[MAX_BYTES], arrived[MAX_BYTES];
+	struct v4l2_buffer buffer = { .type = V4L2_BUF_TYPE_VIDEO_CAPTURE,
+				      .memory = V4L2_MEMORY_USERPTR };
+	struct pollfd poll_ = { .fd = fd, .events = POLLIN };
+	int type = V4L2_BUF_TYPE_VIDEO_CAPTURE, wrong = 0;
+
+	memcpy(memory, pattern + 83, length);
+	memcpy(before, memory, length);
+	stop(fd);
+	if (queue(fd, memory, length) || ioctl(fd, VIDIOC_STREAMON, &type))
+		die("QBUF, STREAMON");
+	if (poll(&poll_, 1, 2000) != 1 || ioctl(fd, VIDIOC_DQBUF, &buffer))
+		die("DQBUF");
+	stop(fd);
+	memcpy(arrived, memory, length);
+	if (!found->pictures++)
+		memcpy(found->picture, arrived, length);
+	for (uint32_t i = 0; i < length; i++)
+		wrong += arrived[i] != found->picture[i];
+	return memcmp(before, arrived, length) ? wrong : -1;
+}
+
 static void release(int fd)
 {
 	struct v4l2_requestbuffers none = { .type = V4L2_BUF_TYPE_VIDEO_CAPTURE,
@@ -191,15 +268,20 @@ static void release(int fd)
 
 	if (ioctl(fd, VIDIOC_REQBUFS, &none))
 		die("REQBUFS 0");
+	size(fd, 640, 360);
 	close(fd);
 }
 
 static void bare(const char *node)
 {
 	int fd = must_open(node, O_RDWR | O_NONBLOCK);
-	uint32_t length = request(fd);
-	unsigned char *memory = touched(length);
+	uint32_t length;
+	unsigned char *memory;
 
+	still(fd);
+	size(fd, WIDTH, HEIGHT);
+	length = request(fd);
+	memory = touched(length);
 	if (queue(fd, memory, length))
 		die("QBUF");
 	release(fd);
@@ -211,12 +293,16 @@ static void child(const char *node, struct evidence *found)
 	static uint64_t words[MAX_PAGES], later[MAX_PAGES];
 	int map = must_open("/proc/self/pagemap", O_RDONLY);
 	int fd = must_open(node, O_RDWR | O_NONBLOCK);
-	uint32_t length = request(fd);
-	unsigned pages = (length + PAGE - 1) / PAGE;
+	uint32_t length;
+	unsigned pages;
 	unsigned char *memory;
 	uintptr_t address;
 
-	if (pages > MAX_PAGES)
+	still(fd);
+	size(fd, WIDTH, HEIGHT);
+	length = request(fd);
+	pages = (length + PAGE - 1) / PAGE;
+	if (length > MAX_BYTES || pages > MAX_PAGES)
 		exit(2);
 	found->length = length;
 	found->stage = 1;
@@ -234,6 +320,13 @@ static void child(const char *node, struct evidence *found)
 	found->during.pins = pins();
 	pagemap(map, address, pages, words);
 	look(&found->during, words, pages);
+	found->wrong = frame(fd, memory, length, found);
+	{
+		struct pins now = pins();
+
+		found->held = now.acquired - found->before.pins.acquired -
+			      (now.released - found->before.pins.released);
+	}
 	pagemap(map, address, pages, later);
 	for (unsigned i = 0; i < pages; i++)
 		found->moved += (words[i] ^ later[i]) & FRAME ? 1 : 0;
@@ -255,7 +348,7 @@ static void turn(const char *node, struct evidence *found)
 	struct pollfd poll_;
 	pid_t pid;
 
-	memset(found, 0, sizeof(*found));
+	memset(found, 0, offsetof(struct evidence, pictures));
 	lseek(kmsg, 0, SEEK_END);
 	if (pread(tainted, text, 32, 0) < 0)
 		die("tainted");
@@ -279,12 +372,14 @@ static void turn(const char *node, struct evidence *found)
 		;
 	if (pread(tainted, text, 32, 0) < 0)
 		die("tainted");
-	if (found->stage != 7 || found->error || !(found->all >> 12 & 1) ||
+	if (found->stage != 7 || found->error || found->wrong || !(found->all >> 12 & 1) ||
+	    found->held != found->during.present ||
 	    found->during.pins.acquired - found->before.pins.acquired < found->during.present ||
 	    found->after.pins.acquired - found->before.pins.acquired !=
 		    found->after.pins.released - found->before.pins.released) {
-		fprintf(stderr, "stage %d, error %d, pages %u\n", found->stage, found->error,
-			found->during.present);
+		fprintf(stderr, "stage %d, error %d, pages %u, held %ld, wrong bytes %d\n",
+			found->stage, found->error, found->during.present, found->held,
+			found->wrong);
 		exit(1);
 	}
 }
