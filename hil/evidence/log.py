@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 _BAD = (
     "WARNING:",
@@ -146,3 +147,18 @@ class KernelLog:
 def warnings(lines: Iterable[str]) -> list[str]:
     """The lines that tell of a fault in the kernel: WARNING, BUG, oops, stall, lockdep, ..."""
     return [line for line in lines if any(mark in line for mark in _BAD)]
+
+
+REARM = Path("/sys/kernel/debug/clear_warn_once")
+
+
+def rearm() -> bool:
+    """Have the kernel warn again of what it warns of once a boot; False where it can't be told to.
+
+    kernel/panic.c clear_warn_once_set: all of WARN_ONCE, since 4.16.
+    """
+    try:
+        REARM.write_text("1")
+    except OSError:
+        return False
+    return True

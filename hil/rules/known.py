@@ -19,7 +19,7 @@ from hil.verdicts import Verdict
 FILE = Path(__file__).with_name("known.toml")
 
 _KEYS = ("id", "cells", "since", "verdict", "because", "source", "reference")
-_OPTIONAL = ("family", "driver", "until", "when", "always", "once")
+_OPTIONAL = ("family", "driver", "until", "when", "always", "once", "rearm")
 _WHEN_KEYS = ("zone", "log", "said", "fact")
 
 
@@ -43,6 +43,8 @@ class Known(NamedTuple):
     """When set: this fact of the buffer is true."""
     once: bool
     """A warning that comes once a boot and leaves the machine as it was: the next cell may run."""
+    rearm: bool
+    """The same, but every cell that meets the defect is to show it: the warning is armed again."""
     always: bool
     """Each cell that meets the conditions shows it: one that is ok means that it is gone."""
     because: str
@@ -112,6 +114,7 @@ def _known(path: Path, number: int, row: Any) -> Known:
         toml.text(path, where, when, "said"),
         toml.text(path, where, when, "fact"),
         bool(row.get("once", False)),
+        bool(row.get("rearm", False)),
         bool(row.get("always", False)),
         toml.text(path, where, row, "because"),
         toml.text(path, where, row, "source"),
