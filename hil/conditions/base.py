@@ -152,6 +152,8 @@ class Condition:
     """The first kernel that has it."""
     classes: tuple[str, ...] = MAIN
     """Patterns of the memory classes that it meets."""
+    alone = True
+    """Its cells have a process each, which ends with them: forks, signals and limits need it."""
     may_lose = False
     """Whether the process may come to other pages by it."""
     everywhere = False

@@ -44,6 +44,7 @@ class QueuedReadOnly(Condition):
     """
 
     name = "writable-after-pin"
+    alone = False
     summary = "a read-only buffer is pinned, made writable by mprotect, and written"
     holds = "the device has the page that the process has written"
     why = (

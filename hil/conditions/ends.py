@@ -37,6 +37,7 @@ def _all(scene: Scene) -> int:
 
 class StreamOff(Condition):
     name = "end-streamoff"
+    alone = False
     summary = "STREAMOFF, then the end as ever"
     holds = "the memory stays pinned until the buffers are freed, then no pin is left"
     why = f"__vb2_queue_cancel puts no memory; {_VB2}"
@@ -49,6 +50,7 @@ class StreamOff(Condition):
 
 class FreeBuffers(Condition):
     name = "end-reqbufs-zero"
+    alone = False
     summary = "the buffers are freed (REQBUFS of 0) while the node stays open"
     holds = "no pin is left, with the node still open"
     why = _VB2
@@ -62,6 +64,7 @@ class FreeBuffers(Condition):
 
 class OtherPointer(Condition):
     name = "end-other-pointer"
+    alone = False
     summary = "the same buffer is queued again with other memory"
     holds = (
         "the old pages are given back, the new ones pinned, and the device sees those; then no pin "
@@ -98,6 +101,7 @@ def _wrong_bytes(scene: Scene, buffer: Buffer) -> int | None:
 
 class CloseOnly(Condition):
     name = "end-close"
+    alone = False
     summary = "the node is closed with the buffer still queued"
     holds = "no pin is left"
     why = _VB2
@@ -109,6 +113,7 @@ class CloseOnly(Condition):
 
 class DupClosedOnce(Condition):
     name = "end-dup"
+    alone = False
     summary = "a second descriptor of the open node; one is closed, then the other"
     holds = "pinned until the last descriptor is closed, then no pin is left"
     why = f"fs/file_table.c fput: release at the last reference; {_VB2}"
@@ -261,6 +266,7 @@ class KilledInCall(Condition):
 
 class ModuleUnload(Condition):
     name = "module-unload"
+    alone = False
     summary = "the driver's module is asked to go (delete_module with O_NONBLOCK)"
     holds = "refused while the node is open: EWOULDBLOCK, or EBUSY for a module that can't go"
     why = "kernel/module/main.c delete_module: the reference count; v4l2-dev.c fops owner"

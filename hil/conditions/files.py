@@ -31,6 +31,7 @@ def _file(scene: Scene) -> tuple[int, int]:
 
 class Truncate(Condition):
     name = "truncate"
+    alone = False
     summary = "the file is cut to nothing and made as long as before again"
     holds = f"{_KEEPS}; private copies go too"
     why = "mm/truncate.c truncate_pagecache, unmap_mapping_range with even_cows"
@@ -46,6 +47,7 @@ class Truncate(Condition):
 
 class PunchHole(Condition):
     name = "punch-hole"
+    alone = False
     summary = "a hole is punched where the pinned pages are in the file"
     holds = f"{_KEEPS}; private copies stay"
     why = "mm/shmem.c shmem_fallocate, fs/ext4 ext4_punch_hole: unmap without even_cows"
@@ -64,6 +66,7 @@ class PunchHole(Condition):
 
 class SealWrite(Condition):
     name = "seal-write"
+    alone = False
     summary = "the memfd is unmapped and F_SEAL_WRITE is asked for, while pinned and afterwards"
     holds = "EBUSY while the device may still write; granted when it has let go"
     why = "mm/memfd.c memfd_wait_for_pins"

@@ -48,6 +48,7 @@ class Merge(Condition):
 
 class Split(Condition):
     name = "thp-split"
+    alone = False
     summary = "the buffer is written to /sys/kernel/debug/split_huge_pages"
     holds = "a pinned folio is not split, nothing moves; its mapping may change to PTEs"
     why = "mm/huge_memory.c can_split_folio: more references than expected, EAGAIN (EBUSY to 6.1)"
@@ -80,6 +81,7 @@ def _surround(scene: Scene) -> None:
 
 class Collapse(Condition):
     name = "madv-collapse"
+    alone = False
     summary = "MADV_COLLAPSE on the 2 MiB that the pinned buffer lies in"
     holds = "pinned single pages are not collapsed: none moves"
     why = "mm/khugepaged.c __collapse_huge_page_isolate: SCAN_PAGE_COUNT"

@@ -28,6 +28,7 @@ def whole(scene: Scene) -> tuple[int, int]:
 
 class DontNeed(Condition):
     name = "dontneed"
+    alone = False
     summary = "MADV_DONTNEED on the pinned buffer"
     holds = f"private memory: {_DEVICE_KEEPS}; shared memory comes back as it was, the same pages"
     why = f"mm/madvise.c madvise_dontneed_single_vma (hugetlb since 5.18, EINVAL before); {_KEEPS}"
@@ -43,6 +44,7 @@ class DontNeed(Condition):
 
 class Unmap(Condition):
     name = "munmap"
+    alone = False
     summary = "munmap of the pinned buffer"
     holds = _DEVICE_KEEPS
     why = _KEEPS
@@ -55,6 +57,7 @@ class Unmap(Condition):
 
 class MapOver(Condition):
     name = "mmap-over"
+    alone = False
     summary = "other memory is mapped over the pinned buffer (MAP_FIXED)"
     holds = _DEVICE_KEEPS
     why = f"{_KEEPS}; videobuf2-core.c __prepare_userptr: same pointer and length, no new pin"
@@ -70,6 +73,7 @@ class MapOver(Condition):
 
 class Remap(Condition):
     name = "mremap"
+    alone = False
     summary = "mremap moves the pinned buffer's mapping to another address"
     holds = "the pages go along: pinned, the same frames, the same bytes, at the new address"
     why = "mm/mremap.c move_page_tables (hugetlb since 5.16, EINVAL before)"
@@ -85,6 +89,7 @@ class Remap(Condition):
 
 class ProtectCycle(Condition):
     name = "mprotect-cycle"
+    alone = False
     summary = "mprotect to read-only and back, then the process writes every page"
     holds = "the write goes to the device's page: no copy is made of a pinned page"
     why = (
@@ -101,6 +106,7 @@ class ProtectCycle(Condition):
 
 class ReadOnly(Condition):
     name = "mprotect-read-only"
+    alone = False
     summary = "mprotect to read-only while the device has the buffer"
     why = "the pin was checked when it was made (mm/gup.c check_vma_flags); the device may go on"
 

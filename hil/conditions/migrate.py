@@ -47,6 +47,7 @@ def addresses(scene: Scene) -> list[int]:
 
 class MovePages(Condition):
     name = "move-pages"
+    alone = False
     summary = "move_pages(2) asks for the pinned pages to be on another NUMA node"
     holds = f"{_STAYS}; the call's statuses are evidence (5.10 returns 0 and leaves them unwritten)"
     why = f"{_WHY}; mm/migrate.c do_move_pages_to_node"
@@ -65,6 +66,7 @@ class MovePagesAfter(Condition):
     """What holds a page without a pin shows only here: a reference that was never put."""
 
     name = "move-pages-after"
+    alone = False
     summary = "move_pages(2) asks for the pages when the driver has given them back"
     holds = "every page moves to the other node: nobody refers to it any more but the process"
     why = f"{_WHY}; a page with a reference too many stays for ever"
@@ -102,6 +104,7 @@ class MigratePages(Condition):
 
 class Bind(Condition):
     name = "mbind-move"
+    alone = False
     summary = "mbind(MPOL_BIND, MPOL_MF_MOVE | MPOL_MF_STRICT) binds the buffer to another node"
     holds = f"{_STAYS}; the call says EIO (MPOL_MF_STRICT)"
     why = f"{_WHY}; mm/mempolicy.c do_mbind: nr_failed and MPOL_MF_STRICT, EIO"
@@ -177,6 +180,7 @@ class NumaBalancing(Condition):
 
 class InMovable(Condition):
     name = "in-movable-zone"
+    alone = False
     summary = "the pages are moved into ZONE_MOVABLE right before the pin"
     holds = "the pin brings them out again before it holds them; as steady from there on"
     why = "mm/gup.c check_and_migrate_movable_pages (d1e153fea2a8, 5.13)"
@@ -194,6 +198,7 @@ class InMovable(Condition):
 
 class HeldElsewhere(Condition):
     name = "held-by-splice"
+    alone = False
     summary = "pages in ZONE_MOVABLE are also in a pipe (vmsplice), so that they can't be moved out"
     holds = "the pin is refused (ENOMEM; EFAULT where the first page was not the one), no pin leaks"
     why = (

@@ -42,6 +42,7 @@ def _check_kept(scene: Scene, kept: bytes) -> None:
 
 class PageOut(Condition):
     name = "pageout"
+    alone = False
     summary = "MADV_PAGEOUT on the pinned buffer"
     why = _NOT_SWAPPED
 
@@ -51,6 +52,7 @@ class PageOut(Condition):
 
 class Cold(Condition):
     name = "cold"
+    alone = False
     summary = "MADV_COLD on the pinned buffer: the first that reclaim would look at"
     why = "mm/madvise.c madvise_cold_or_pageout_pte_range: deactivates, unmaps nothing"
 
@@ -60,6 +62,7 @@ class Cold(Condition):
 
 class Free(Condition):
     name = "madv-free"
+    alone = False
     summary = "MADV_FREE, then MADV_PAGEOUT on the pinned buffer: its contents may be thrown away"
     why = f"mm/madvise.c madvise_free_single_vma (private anonymous memory only); {_NOT_SWAPPED}"
 
@@ -70,6 +73,7 @@ class Free(Condition):
 
 class DropCaches(Condition):
     name = "drop-caches"
+    alone = False
     summary = "3 written to /proc/sys/vm/drop_caches"
     why = "mm/truncate.c mapping_evict_folio: a page with more references than the cache's stays"
 
@@ -79,6 +83,7 @@ class DropCaches(Condition):
 
 class PagedOutAfter(Condition):
     name = "pageout-after"
+    alone = False
     summary = "MADV_PAGEOUT when the driver has given the buffer back"
     holds = (
         "what the device wrote is still there: a page that the driver did not mark dirty would "
@@ -107,6 +112,7 @@ class FreedBetween(Condition):
     """
 
     name = "freed-between"
+    alone = False
     summary = (
         "MADV_FREE on the pinned buffer, a frame through it, and MADV_PAGEOUT when the driver has "
         "given it back"
@@ -142,6 +148,7 @@ class FreedBetween(Condition):
 
 class SwappedOut(Condition):
     name = "swapped-out-before"
+    alone = False
     summary = "MADV_PAGEOUT right before the pin, which has to bring the pages back"
     why = "mm/gup.c faultin_page: a swapped page is read in like for any access"
 

@@ -98,6 +98,7 @@ class _V4l2(Condition):
 
 class RefusedBetween(_V4l2):
     name = "refused-between"
+    alone = False
     summary = "the buffer is queued with memory that is refused, twice, then with its own again"
     holds = (
         "both calls are refused and nothing stays pinned by them; then the memory is pinned anew, "
@@ -127,6 +128,7 @@ class RefusedBetween(_V4l2):
 
 class OtherLength(_V4l2):
     name = "end-other-length"
+    alone = False
     summary = (
         "the same buffer is queued again at the same address, three pages longer, then as it was"
     )

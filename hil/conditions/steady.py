@@ -24,6 +24,7 @@ class Steady(Condition):
     why = "Documentation/core-api/pin_user_pages.rst; docs/rules"
     classes = ("*",)
     everywhere = True
+    alone = False
 
     def verify(self, scene: Scene) -> None:
         more = scene.session.extra_pages - scene.extra_first

@@ -38,6 +38,7 @@ class Stream(Condition):
     """Frames through the buffer under test, one after another, while others are being written."""
 
     name = "stream"
+    alone = False
     summary = "frames go through the buffer one after another; each is compared, then overwritten"
     holds = _HOLDS
     why = "videobuf2-core.c __prepare_userptr: the same pointer and length are not pinned again"
@@ -115,6 +116,7 @@ class Throughput(Stream):
 
 class StreamFork(Stream):
     name = "stream-fork"
+    alone = True
     slow = True
     summary = "a child is forked after each frame and lives until the next, while the parent writes"
     why = (

@@ -12,6 +12,7 @@ import os
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -244,6 +245,7 @@ def flags(frame: int) -> frozenset[str]:
     return flag_names(flag_word(frame))
 
 
+@lru_cache(maxsize=4096)
 def flag_names(word: int) -> frozenset[str]:
     """The names in a /proc/kpageflags word; a bit with no known name is ``bitN``."""
     names = []

@@ -8,8 +8,9 @@ A class is one function in the file of its family::
 
 It returns a buffer that is proven to be of its class, or raises NotApplicableError with what this
 kernel or machine lacks and how to enable it.  Any other error is a defect of the suite.
-Each cell makes its buffer in a child of its own that ends with the cell: what a class changes in
-its process needs no undoing, what it changes in the machine goes through ``bench.guard``.
+A cell makes its buffer in a child process, which ends with the cell if the class is said to be
+``alone``, or the process is not what it was when the buffer is closed (hil/runs/footprint.py).
+What a class changes in the machine goes through ``bench.guard``.
 """
 
 from __future__ import annotations
@@ -142,23 +143,30 @@ class MemoryClass(NamedTuple):
     summary: str
     make: Maker
     slow: bool
+    alone: bool = False
+    """Its process is not what it was: another limit, a thread, a child."""
 
 
 _classes: dict[str, MemoryClass] = {}
 
 
-def register(name: str, summary: str, make: Maker, family: str, *, slow: bool = False) -> None:
+def register(
+    name: str, summary: str, make: Maker, family: str, *, slow: bool = False, alone: bool = False
+) -> None:
     """Add one class; for families that make their classes in a loop."""
     if name in _classes:
         raise ValueError(f"memory class {name!r} is there twice")
-    _classes[name] = MemoryClass(name, family, summary, make, slow)
+    _classes[name] = MemoryClass(name, family, summary, make, slow, alone)
 
 
-def memory_class(name: str, summary: str, *, slow: bool = False) -> Callable[[Maker], Maker]:
+def memory_class(
+    name: str, summary: str, *, slow: bool = False, alone: bool = False
+) -> Callable[[Maker], Maker]:
     """Register a maker; the family is its module's name."""
 
     def add(make: Maker) -> Maker:
-        register(name, summary, make, make.__module__.rpartition(".")[2], slow=slow)
+        family = make.__module__.rpartition(".")[2]
+        register(name, summary, make, family, slow=slow, alone=alone)
         return make
 
     return add
@@ -180,7 +188,8 @@ def round_up(number: int, unit: int) -> int:
 # Where buffers are put: far below where the kernel itself puts mappings (top down from the stack),
 # so that no later mapping of the interpreter or of a library falls into a hole made on purpose, and
 # above a classic executable's heap.  It fits the smallest user space there is: arm64 with 39 bits.
-_next = 0x10_0000_0000 if mm.WORD_BITS == 64 else 0x5000_0000
+_FIRST = 0x10_0000_0000 if mm.WORD_BITS == 64 else 0x5000_0000
+_next = _FIRST
 
 
 def reserve(length: int, align: int = HUGE) -> int:
@@ -213,6 +222,14 @@ def place(
         except FileExistsError:
             continue  # somebody's mapping is there: try further up
     raise MemoryError(f"no room for {length} bytes")
+
+
+def unmap_all() -> None:
+    """Take away what is mapped where buffers are put; the next one comes to the first place."""
+    global _next  # noqa: PLW0603 - a process has one address space
+    if _next > _FIRST:
+        mm.munmap(_FIRST, _next - _FIRST)
+    _next = _FIRST
 
 
 _PERIOD = 251

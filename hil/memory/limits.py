@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from hil.memory.bench import Bench
 
 
-@memory_class("over-memlock", "ordinary memory of a process that may lock none (RLIMIT_MEMLOCK 0)")
+@memory_class(
+    "over-memlock",
+    "ordinary memory of a process that may lock none (RLIMIT_MEMLOCK 0)",
+    alone=True,
+)
 def over_memlock(bench: Bench, length: int, direction: Direction) -> Buffer:
     """Takes the right and the limit from this process for good."""
     buffer = filled(length)
@@ -53,7 +57,7 @@ def guard_pages(bench: Bench, length: int, direction: Direction) -> Buffer:
     return buffer
 
 
-@memory_class("below-stack", "nothing mapped, just below a mapping that grows down")
+@memory_class("below-stack", "nothing mapped, just below a mapping that grows down", alone=True)
 def below_stack(bench: Bench, length: int, direction: Direction) -> Buffer:
     length = round_up(length, PAGE)
     # A growing mapping stays away from the one below it by stack_guard_gap, 1 MiB by default.

@@ -74,7 +74,9 @@ def swapped_out(bench: Bench, length: int, direction: Direction) -> Buffer:
     )
 
 
-@memory_class("cow-shared-with-child", "private anonymous memory that a forked child shares")
+@memory_class(
+    "cow-shared-with-child", "private anonymous memory that a forked child shares", alone=True
+)
 def cow_shared_with_child(bench: Bench, length: int, direction: Direction) -> Buffer:
     buffer = filled(length)
     ready_read, ready_write = os.pipe2(os.O_CLOEXEC)

@@ -89,7 +89,9 @@ class _Handler(threading.Thread):
         mm.munmap(self._source, self._range[1])
 
 
-@memory_class("userfaultfd-handler", "missing pages come from a userfaultfd handler that is alive")
+@memory_class(
+    "userfaultfd-handler", "missing pages come from a userfaultfd handler that is alive", alone=True
+)
 def userfaultfd_handler(bench: Bench, length: int, direction: Direction) -> Buffer:
     needs = "CONFIG_USERFAULTFD and root, or vm.unprivileged_userfaultfd=1"
     buffer, fd = _armed(length, 0, 0, needs)

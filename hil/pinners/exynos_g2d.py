@@ -67,10 +67,12 @@ class ExynosG2dSession(Session):
         self._asynchronous = asynchronous
         self._pending = False
         self._other: mmap.mmap | None = None
+        self._page = 0
         self.fd = os.open(node, os.O_RDWR | os.O_CLOEXEC)
         try:
             self._handle, self._offset = uapi.gem_create(self.fd, LENGTH)
-            self._descriptor = uapi.Userptr.from_address(_low_page())
+            self._page = _low_page()
+            self._descriptor = uapi.Userptr.from_address(self._page)
         except BaseException:
             self.release()
             raise
@@ -152,6 +154,9 @@ class ExynosG2dSession(Session):
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             os.close(fd)
+        if self._page:
+            page, self._page = self._page, 0
+            mm.munmap(page, mm.PAGE)
 
     def abandon(self) -> None:
         self._unmap()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a cell's child does: open, make, pin, look, release, look again.
 
-The condition's moments are in between.  It runs in a process of its own and says in which stage.
+The condition's moments are in between.  It runs in a child process and says in which stage.
 """
 
 from __future__ import annotations
@@ -39,9 +39,8 @@ _NARROW: dict[str, object] = {"narrow": True} if mm.WORD_BITS == 32 else {}
 
 
 class Act(NamedTuple):
-    """One cell, to be run in a child."""
+    """One cell, to be run in a child that may have run others before."""
 
-    board: child.Board
     cell: Cell
     pinner: Pinner
     memory_class: MemoryClass
@@ -52,9 +51,9 @@ class Act(NamedTuple):
     refuses: Callable[[Evidence], bool] | None = None
     """Whether a call that accepted should have refused, by the evidence so far."""
 
-    def run(self) -> Evidence:
+    def run(self, board: child.Board) -> Evidence:
         """All stages; what is known before the pin goes out early, the rest is returned."""
-        board, condition = self.board, self.condition
+        condition = self.condition
         session: Session | None = None
         late: Evidence = {}
         self.bench.busy_node = self.pinner.node
@@ -74,7 +73,7 @@ class Act(NamedTuple):
             early = _before(self.pinner, session, buffer, before)
             board.write(early, early=True)
             board.stage = PIN
-            accepted = self.pin(scene, early, late)
+            accepted = self.pin(board, scene, early, late)
             board.stage = RELEASE
             if accepted:
                 condition.end(scene)
@@ -102,7 +101,7 @@ class Act(NamedTuple):
                     late["setup"]["release"] = child.told(second)
         return late
 
-    def pin(self, scene: Scene, early: Evidence, late: Evidence) -> bool:
+    def pin(self, board: child.Board, scene: Scene, early: Evidence, late: Evidence) -> bool:
         """The call under test, a look while it holds, the condition, a second pin if need be.
 
         The device is not set on memory that should have been refused: it may be anybody's.
@@ -112,7 +111,7 @@ class Act(NamedTuple):
         began = time.perf_counter()
         result = condition.pin(scene)
         late["seconds"] = {"pin": round(time.perf_counter() - began, 6)}
-        self.board.stage = DURING
+        board.stage = DURING
         late["call"] = result.call
         late["errno"] = name(result.errno)
         late["companion_pages"] = result.companion_pages
@@ -132,7 +131,7 @@ class Act(NamedTuple):
         scene.held_first = during.since(before).live
         scene.extra_first = session.extra_pages
         late["unsuitable_pages"] = frames.unsuitable(pinned)
-        self.board.stage = HOLD
+        board.stage = HOLD
         so_far = {**early, **late, "condition": scene.evidence()}
         if self.refuses is not None and self.refuses(so_far):
             late["data"] = {"unproven": "it should have been refused: no data was sent through it"}

@@ -124,26 +124,26 @@ def run(
     killed; it must not block.  Comes back after that and KILL_WAIT at the latest.
     """
     parent = os.getpid()
-    pid = _fork()
+    pid = fork()
     if pid == 0:
         _child(board, parent, work)
     watch = -1
     hung, gone, killed = False, False, None
     try:
-        _own_group(pid)
+        own_group(pid)
         watch = os.pidfd_open(pid)
-        gone = _wait(watch, deadline)
+        gone = wait(watch, deadline)
         if not gone:
             hung = True
             if on_hang is not None:
                 on_hang(pid)
-            _kill(pid)
-            gone = killed = _wait(watch, KILL_WAIT)
+            kill(pid)
+            gone = killed = wait(watch, KILL_WAIT)
     finally:
         # All that the child left behind goes with it; until it is reaped, the id is its own.
-        _kill(pid)
+        kill(pid)
         if watch >= 0:
-            gone = gone or (killed is None and _wait(watch, KILL_WAIT))
+            gone = gone or (killed is None and wait(watch, KILL_WAIT))
             os.close(watch)
         if gone:
             _, status, usage = os.wait4(pid, 0)
@@ -158,7 +158,7 @@ def run(
     )
 
 
-def _fork() -> int:
+def fork() -> int:
     """fork(2); without what CPython does around it, where that is for other threads only.
 
     os.fork() renews locks, reseeds generators and calls every handler of os.register_at_fork(), in
@@ -185,20 +185,20 @@ def aside(work: Callable[[], Result], seconds: float) -> Result | None:
         board.close()
 
 
-def _wait(watch: int, seconds: float) -> bool:
+def wait(watch: int, seconds: float) -> bool:
     """Wait for a process by its pidfd; False when it is still there after ``seconds``."""
     poll = select.poll()
     poll.register(watch, select.POLLIN)
     return bool(poll.poll(max(0.0, seconds * 1000)))
 
 
-def _own_group(pid: int) -> None:
+def own_group(pid: int) -> None:
     """Parent and child both do this, so that it is done whoever comes first."""
     with contextlib.suppress(OSError):  # the child is gone already
         os.setpgid(pid, pid)
 
 
-def _kill(pid: int) -> None:
+def kill(pid: int) -> None:
     """SIGKILL to a child and its process group."""
     try:
         os.killpg(pid, signal.SIGKILL)
@@ -207,20 +207,31 @@ def _kill(pid: int) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _child(board: Board, parent: int, work: Callable[[], Result]) -> NoReturn:
-    """Do the work, write down what it returns, and end without any clean-up."""
+def serve(parent: int, work: Callable[[], None]) -> NoReturn:
+    """Do the work in a child that was just forked, and end it without any clean-up."""
     status = 1
     try:
         gc.disable()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == parent:  # else it died before the line above
-            _own_group(0)
-            board.write(work())
+            own_group(0)
+            work()
             status = 0
-    except BaseException as error:
-        board.write({"setup": {"error": told(error)}})
     finally:
         os._exit(status)
+
+
+def _child(board: Board, parent: int, work: Callable[[], Result]) -> NoReturn:
+    """Do the work and write down what it returns, or why it did not."""
+
+    def body() -> None:
+        try:
+            board.write(work())
+        except BaseException as error:
+            board.write({"setup": {"error": told(error)}})
+            raise
+
+    serve(parent, body)
 
 
 def told(error: BaseException) -> str:

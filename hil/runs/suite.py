@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -14,13 +15,17 @@ from hil import attribution, judge
 from hil.cells import Cell, Direction
 from hil.conditions import Condition, all_conditions
 from hil.errors import HilError
+from hil.evidence import log
 from hil.memory.base import MemoryClass, all_classes
 from hil.memory.bench import Bench
 from hil.pinners import Pinner, Survey, io_uring, survey
 from hil.rules import table
 from hil.rules.known import all_known
 from hil.runs import child, trial
+from hil.runs.act import Act
+from hil.runs.footprint import Process
 from hil.runs.journal import Record
+from hil.runs.worker import Worker
 from hil.system import release
 from hil.system.guard import Guard
 from hil.verdicts import Verdict
@@ -64,6 +69,7 @@ class Suite:
         self._learnt: set[str] = set()
         self._calls: dict[tuple[str, ...], PinCalls | None] = {}
         self._answers: dict[str, Answers | None] = {}
+        self._worker: Worker | None = None
 
     @property
     def bench(self) -> Bench:
@@ -93,6 +99,7 @@ class Suite:
     def forget(self) -> None:
         """Drivers were loaded anew: what was learnt of them, and set in them, is gone."""
         self._learnt.clear()
+        self._dismiss()
 
     def _learn(self, pinner: Pinner) -> None:
         """Before a pinner's first cell: what its data is compared with, and what is put back."""
@@ -102,6 +109,7 @@ class Suite:
         self._keep_settings(pinner)
         found = child.aside(pinner.learn, LEARN_WAIT)
         pinner.recall(found or {})
+        self._dismiss()
         self._keep_settings(pinner)  # it may know of more now; what was told first is what counts
 
     def _keep_settings(self, pinner: Pinner) -> None:
@@ -179,27 +187,50 @@ class Suite:
 
     def _judged(self, cell: Cell, pinner: Pinner, deadline: float) -> Record:
         began = time.monotonic()
-        self.bench.busy_node = pinner.node
+        act = self._act(cell, pinner)
+        alone = act.condition.alone or act.memory_class.alone
         evidence = trial.run(
+            act, deadline=deadline * pinner.patience, worker=None if alone else self._hand()
+        )
+        evidence["note"] = pinner.note or None
+        seconds = time.monotonic() - began
+        made = make_record(
+            cell, pinner.driver, pinner.family, self.release, evidence, seconds=seconds
+        )
+        if made["known"] is not None and made["known"]["rearm"]:
+            made["known"]["rearm"] = log.rearm()
+        return made
+
+    def _act(self, cell: Cell, pinner: Pinner) -> Act:
+        return Act(
             cell,
             pinner,
             self.classes[cell.memory],
             self.conditions[cell.condition],
             self.bench,
-            deadline=deadline * pinner.patience,
-            calls=self._traced(pinner),
-            answers=self._answering(pinner),
-            refuses=lambda so_far: judge.must_refuse(cell, pinner.family, self.release, so_far),
+            self._traced(pinner),
+            self._answering(pinner),
+            lambda so_far: judge.must_refuse(cell, pinner.family, self.release, so_far),
         )
-        evidence["note"] = pinner.note or None
-        return make_record(
-            cell,
-            pinner.driver,
-            pinner.family,
-            self.release,
-            evidence,
-            seconds=time.monotonic() - began,
-        )
+
+    def _hand(self) -> Worker:
+        """Who runs cells that leave their process as it was; it knows what is known by now."""
+        if self._worker is None:
+            self._worker = Worker(self._ordered, lambda: Process().as_it_was)
+        return self._worker
+
+    def _ordered(self, board: child.Board, order: str) -> dict[str, Any]:
+        """In the worker: run one cell."""
+        name, self.bench.seed = json.loads(order)
+        cell = Cell.parse(name)
+        pinner = self.pinners.get(cell.pinner) or self.control
+        assert pinner is not None
+        return self._act(cell, pinner).run(board)
+
+    def _dismiss(self) -> None:
+        """What a worker was forked with is out of date."""
+        if self._worker is not None:
+            self._worker.dismiss()
 
     def _traced(self, pinner: Pinner) -> PinCalls | None:
         """The probes on what a pinner's driver pins with, armed when its first cell runs."""
@@ -207,6 +238,7 @@ class Suite:
             from hil.evidence.pincalls import PinCalls
 
             self._calls[pinner.traced] = PinCalls.arm(pinner.traced, self.release, self._guard)
+            self._dismiss()
         return self._calls.get(pinner.traced)
 
     def _answering(self, pinner: Pinner) -> Answers | None:
@@ -215,6 +247,7 @@ class Suite:
             from hil.evidence.answers import Answers
 
             self._answers[pinner.answered] = Answers.arm(pinner.answered, self._guard)
+            self._dismiss()
         return self._answers.get(pinner.answered)
 
     def describe(self) -> dict[str, Any]:
@@ -272,6 +305,7 @@ def make_record(
             "reference": known.reference,
             "because": known.because,
             "once": known.once,
+            "rearm": known.rearm,
         },
         "attribution": None,
         "evidence": evidence,
@@ -285,10 +319,10 @@ _UNFIT = frozenset({Verdict.HANG, Verdict.KERNEL_WARNING, Verdict.CRASH, Verdict
 def unfit(record: Record) -> bool:
     """Whether the machine may not be what it was: locks or memory held, a WARN_ONCE spent.
 
-    A known warning that comes once a boot does no harm by being spent.
+    A known warning that comes once a boot does no harm by being spent, or when it was armed again.
     """
     known = record.get("known") or {}
-    return record["verdict"] in _UNFIT and not known.get("once")
+    return record["verdict"] in _UNFIT and not (known.get("once") or known.get("rearm"))
 
 
 def _chosen_conditions(names: Sequence[str]) -> dict[str, Condition]:

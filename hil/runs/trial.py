@@ -10,23 +10,17 @@ processes that are given up after a while.
 from __future__ import annotations
 
 import gc
+import json
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hil.evidence import counters, frames, log, stuck
 from hil.evidence.counters import Pins
 from hil.runs import child
-from hil.runs.act import STAGES, Act, settled
+from hil.runs.act import PIN, STAGES, Act, settled
 
 if TYPE_CHECKING:
-    from hil.cells import Cell
-    from hil.conditions.base import Condition
-    from hil.evidence.answers import Answers
-    from hil.evidence.pincalls import PinCalls
-    from hil.memory.base import MemoryClass
-    from hil.memory.bench import Bench
-    from hil.pinners.base import Pinner
+    from hil.runs.worker import Worker
 
 Evidence = dict[str, Any]
 
@@ -68,25 +62,16 @@ def _rehearse() -> None:
     board.close()
 
 
-def run(
-    cell: Cell,
-    pinner: Pinner,
-    memory_class: MemoryClass,
-    condition: Condition,
-    bench: Bench,
-    *,
-    deadline: float,
-    calls: PinCalls | None = None,
-    answers: Answers | None = None,
-    refuses: Callable[[Evidence], bool] | None = None,
-) -> Evidence:
+def run(act: Act, *, deadline: float, worker: Worker | None = None) -> Evidence:
     """Run one cell and return its evidence, after ``deadline`` and some ten seconds at the latest.
 
     The dictionary can be written as JSON.  ``errno`` null means accepted once ``stage`` is past
     ``pin``.  ``setup`` has an error when the cell could not be put up or the suite itself failed:
-    nothing that the kernel does raises.  ``refuses`` says of a call that accepted whether it should
-    not have.  When ``child.killed`` is false, the child is still there
+    nothing that the kernel does raises.  When ``child.killed`` is false, the child is still there
     with what it holds, and this machine is no place for another cell.
+
+    A ``worker`` knows the suite, and may have run cells before: one that fails before the call
+    under test, as a process may that is not new, gets a process of its own.
     """
     global _board  # noqa: PLW0603
     board, kernel_log = ready()
@@ -104,17 +89,25 @@ def run(
         stack, tasks = found.get("stack"), found.get("tasks")
         kernel_log.skip()  # the task dump is no part of the log slice
 
-    act = Act(board, cell, pinner, memory_class, condition, bench, calls, answers, refuses)
-    if calls is not None:
-        calls.skip()
-    if answers is not None:
-        answers.skip()
-    end = child.run(board, act.run, deadline, on_hang)
+    for probe in (act.calls, act.answers):
+        if probe is not None:
+            probe.skip()
+    used = 0
+    if worker is not None:
+        shared, used = worker.board, worker.used
+        shared.clear()
+        end = worker.run(order(act), deadline, on_hang)
+        if used and _came_to_nothing(shared):
+            worker, used = None, 0
+        else:
+            board = shared
+    if worker is None:
+        end = child.run(board, lambda: act.run(board), deadline, on_hang)
     early, late = board.read()
     evidence = _merge(STAGES[board.stage], early, late)
     if not late:
         _without_child(evidence, early, end)
-    if end.killed is False:
+    if end.killed is False and worker is None:
         # It may still write when its call comes back.
         board.close()
         _board = None
@@ -130,8 +123,20 @@ def run(
         "stack": stack,
         "tasks": tasks,
         "killed": end.killed,
+        "cells_before": used,
     }
     return evidence
+
+
+def order(act: Act) -> str:
+    """What a worker is told: the cell, and what its random numbers begin with."""
+    return json.dumps([act.cell.id, act.bench.seed])
+
+
+def _came_to_nothing(board: child.Board) -> bool:
+    """Whether something failed before the call under test was made."""
+    setup = board.read()[1].get("setup") or {}
+    return board.stage < PIN and "not_applicable" not in setup
 
 
 def _merge(stage: str, early: Evidence, late: Evidence) -> Evidence:

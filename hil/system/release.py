@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 FINAL = 1000
@@ -42,6 +43,7 @@ def _number(text: str) -> tuple[int, str]:
     return int(text[:end]), text[end:]
 
 
+@lru_cache(maxsize=1024)
 def parse(text: str) -> Release:
     """Read 6.12.107, 6.12, 7.3.4+deb13-amd64, 6.1.0-rc8 or Debian's 6.1~rc8; else ValueError."""
     try:

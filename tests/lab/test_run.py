@@ -56,6 +56,11 @@ def test_the_journal_has_a_whole_record_a_cell(run: Run) -> None:
         assert record["evidence"]["child"]["exit"] == 0
 
 
+def test_cells_that_leave_their_process_as_it_was_share_it(run: Run) -> None:
+    before = [record["evidence"]["child"]["cells_before"] for record in run.records]
+    assert before == list(range(len(CELLS)))
+
+
 def test_junit_counts_agree(run: Run) -> None:
     root = ET.parse(run.path / "junit.xml").getroot()
     cases = list(root.iter("testcase"))

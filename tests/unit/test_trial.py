@@ -26,6 +26,7 @@ from hil.memory.base import Buffer, MemoryClass
 from hil.memory.bench import Bench
 from hil.pinners.base import Pinner, PinResult, Session, Transfer
 from hil.runs import act, child, trial
+from hil.runs.act import Act
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="frame numbers need CAP_SYS_ADMIN: run as root")
 CELL = Cell("fake-dev0", "fake", Direction.CAPTURE, "steady")
@@ -116,14 +117,9 @@ def run(
     condition: Condition | None = None,
     deadline: float = 20,
 ) -> dict[str, Any]:
-    evidence = trial.run(
-        CELL,
-        pinner or FakePinner(),
-        memory(make),
-        condition or all_conditions()["steady"],
-        Bench(),
-        deadline=deadline,
-    )
+    steady = all_conditions()["steady"]
+    made = Act(CELL, pinner or FakePinner(), memory(make), condition or steady, Bench())
+    evidence = trial.run(made, deadline=deadline)
     assert json.loads(json.dumps(evidence)) == evidence
     return evidence
 
@@ -180,6 +176,7 @@ def test_an_accepted_pin_leaves_the_whole_evidence(pins: Counters) -> None:
         "stack": None,
         "tasks": None,
         "killed": None,
+        "cells_before": 0,
     }
     assert isinstance(evidence["log"], list)
 
@@ -201,7 +198,7 @@ def test_the_device_under_test_is_known_to_the_maker(pins: Counters) -> None:
     bench = Bench()
     seen = MemoryClass("fake", "fake", "", lambda b, n, d: _noted(b.busy_node, n), False)
     steady = all_conditions()["steady"]
-    evidence = trial.run(CELL, FakePinner(), seen, steady, bench, deadline=20)
+    evidence = trial.run(Act(CELL, FakePinner(), seen, steady, bench), deadline=20)
     assert evidence["buffer"]["proof"] == {"node": "/dev/null", "least": PAGES * PAGE}
 
 
@@ -245,7 +242,7 @@ def test_a_child_that_no_signal_ends_is_given_up(
     monkeypatch.setattr(child, "KILL_WAIT", 0.1)
     monkeypatch.setattr(trial, "_post_mortem", lambda pid: {"stack": str(pid)})
     with monkeypatch.context() as patch:
-        patch.setattr(child, "_kill", lambda pid: None)
+        patch.setattr(child, "kill", lambda pid: None)
         evidence = run(FakePinner(spin), deadline=0.2)
     doomed.append(int(evidence["child"]["stack"]))
     os.kill(doomed[0], signal.SIGKILL)
@@ -406,7 +403,7 @@ def test_an_interrupt_ends_the_child_and_comes_through(
     pins: Counters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    real = child._wait
+    real = child.wait
 
     def interrupted(watch: int, seconds: float) -> bool:
         if not seen:
@@ -415,7 +412,7 @@ def test_an_interrupt_ends_the_child_and_comes_through(
             raise KeyboardInterrupt
         return real(watch, seconds)
 
-    monkeypatch.setattr(child, "_wait", interrupted)
+    monkeypatch.setattr(child, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(FakePinner(spin))
     assert not Path(f"/proc/{seen[0]}").exists()
@@ -518,9 +515,8 @@ def test_the_device_is_not_set_on_memory_that_should_have_been_refused(pins: Cou
         asked.append((so_far["errno"], so_far["buffer"]["pages"], "during" in so_far["frames"]))
         return asked == [(None, PAGES, True)]
 
-    evidence = trial.run(
-        CELL, pinner, memory(), all_conditions()["steady"], Bench(), deadline=20, refuses=refuses
-    )
+    steady = all_conditions()["steady"]
+    evidence = trial.run(Act(CELL, pinner, memory(), steady, Bench(), refuses=refuses), deadline=20)
     assert (evidence["stage"], evidence["setup"]) == ("done", None)
     assert "should have been refused" in evidence["data"]["unproven"]
     assert evidence["pins"]["after"]["live"] == 0
