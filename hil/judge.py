@@ -30,10 +30,8 @@ from hil.evidence.log import taint_names, warnings
 from hil.rules.known import Known, known_for, zone_names
 from hil.rules.table import Rule, as_told, rule_for, why_none
 from hil.system.release import Release
+from hil.unfinished import Finding, number, part, unfinished
 from hil.verdicts import Verdict
-
-STAGES = ("open", "make", "before", "pin", "during", "hold", "release", "after", "done")
-"""The stages of a cell in order; evidence names the last one reached."""
 
 # What a module's licence, signature or origin sets, or what concerns firmware and user space, says
 # nothing about the driver under test.  Left are M, B, D, W and L, and bits that are not known yet.
@@ -53,172 +51,87 @@ class Judgement(NamedTuple):
     rule: Rule | None = None
 
 
-class _Finding(NamedTuple):
-    verdict: Verdict
-    reason: str
-
-
-def _part(evidence: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = evidence.get(key)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _number(mapping: Mapping[str, Any], key: str) -> int:
-    value = mapping.get(key)
-    return value if isinstance(value, int) else 0
-
-
-def _past_call(stage: str) -> bool:
-    return stage in STAGES and STAGES.index(stage) >= STAGES.index("pin")
-
-
 def facts(evidence: Mapping[str, Any]) -> dict[str, object]:
     """What rules may look at: the buffer's own facts, and what was seen of mapping and frames."""
-    buffer = _part(evidence, "buffer")
-    found: dict[str, object] = dict(_part(buffer, "facts"))
+    buffer = part(evidence, "buffer")
+    found: dict[str, object] = dict(part(buffer, "facts"))
     found["movable"] = "Movable" in zone_names(evidence)
-    during = _part(_part(evidence, "frames"), "during")
+    during = part(part(evidence, "frames"), "during")
     found["scattered"] = not during.get("contiguous", True)
-    found["above_4g"] = _number(_part(during, "first"), "frame") >= FOUR_GIB
-    flags = _part(buffer, "proof").get("VmFlags")
+    found["above_4g"] = number(part(during, "first"), "frame") >= FOUR_GIB
+    flags = part(buffer, "proof").get("VmFlags")
     if isinstance(flags, str):
         # GUP asks for both; TTM's mappings have VM_IO alone.
         found["pfnmap"] = not {"io", "pf"}.isdisjoint(flags.split())
     return found
 
 
-def _console(evidence: Mapping[str, Any]) -> str:
-    """What a dead machine's console says of the reason: the first fault, and where it struck."""
-    lines = [_untimed(str(line)) for line in evidence.get("console") or []]
-    told = warnings(lines)
-    if not told:
-        return ""
-    first = next((t for mark in _CAUSES for t in told if mark in t), told[0])
-    where = next((line for line in lines if line.startswith("RIP: 0010:")), "")
-    return f": {first}" + (f" at {where.removeprefix('RIP: 0010:')}" if where else "")
-
-
-# A panic only repeats what a BUG or an oops before it said better.
-_CAUSES = ("BUG", "general protection", "Oops", "Kernel panic")
-
-
-def _untimed(line: str) -> str:
-    """A console line without its time stamp, so that the same fault reads the same each time."""
-    stamp, bracket, rest = line.partition("] ")
-    return rest.strip() if bracket and stamp.lstrip().startswith("[") else line.strip()
-
-
-def _child_end(child: Mapping[str, Any]) -> str:
-    if child.get("signal"):
-        return f"died of signal {child['signal']}"
-    return f"ended with status {child.get('exit')}"
-
-
-def _unfinished(evidence: Mapping[str, Any]) -> _Finding | None:
-    """Steps 1 to 3: the cell did not run to its end."""
-    lost = evidence.get("machine_lost")
-    stage = str(evidence.get("stage") or "open")
-    call = evidence.get("call") or "the call under test"
-    if lost:
-        where = f" in stage {stage!r}" if stage in STAGES else ""
-        if lost == "hang":
-            told = f"the machine hung{where} and was reset{_console(evidence)}"
-            return _Finding(Verdict.HANG, told)
-        return _Finding(Verdict.CRASH, f"the machine went down{where}{_console(evidence)}")
-    setup = _part(evidence, "setup")
-    if "not_applicable" in setup:
-        return _Finding(Verdict.NOT_APPLICABLE, str(setup["not_applicable"]))
-    child = _part(evidence, "child")
-    if child.get("hung"):
-        if not _past_call(stage):
-            return _Finding(Verdict.HARNESS_ERROR, f"the deadline passed in stage {stage!r}")
-        during = {"pin": f"{call} did not come back", "done": "the cell's process did not end"}
-        what = during.get(stage, f"stage {stage!r} after {call} did not end")
-        stuck = "" if child.get("killed") else " and can't be killed"
-        return _Finding(Verdict.HANG, f"{what} within the deadline{stuck}")
-    if setup:
-        error = str(setup.get("error", "unknown error")).strip()
-        return _Finding(Verdict.HARNESS_ERROR, f"stage {stage!r} failed: {error}")
-    if stage != "done":
-        said = warnings(evidence.get("log") or [])
-        if said and _past_call(stage):
-            return _Finding(
-                Verdict.KERNEL_WARNING,
-                f"the cell's process {_child_end(child)} in stage {stage!r}: {said[0].strip()}",
-            )
-        return _Finding(
-            Verdict.HARNESS_ERROR,
-            f"the cell's process {_child_end(child)} in stage {stage!r}",
-        )
-    return None
-
-
 def _new_taint(evidence: Mapping[str, Any]) -> int:
-    taint = _part(evidence, "taint")
-    return _number(taint, "after") & ~_number(taint, "before") & ~_HARMLESS_TAINT
+    taint = part(evidence, "taint")
+    return number(taint, "after") & ~number(taint, "before") & ~_HARMLESS_TAINT
 
 
-def _kernel_said(evidence: Mapping[str, Any]) -> _Finding | None:
+def _kernel_said(evidence: Mapping[str, Any]) -> Finding | None:
     told = warnings(evidence.get("log") or [])
     taint = _new_taint(evidence)
     if told:
         more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
-        return _Finding(Verdict.KERNEL_WARNING, f"the kernel said: {told[0].strip()}{more}")
+        return Finding(Verdict.KERNEL_WARNING, f"the kernel said: {told[0].strip()}{more}")
     if taint:
         names = ", ".join(taint_names(taint))
-        return _Finding(Verdict.KERNEL_WARNING, f"the kernel became tainted ({names})")
+        return Finding(Verdict.KERNEL_WARNING, f"the kernel became tainted ({names})")
     return None
 
 
-def _answer(evidence: Mapping[str, Any], rule: Rule) -> _Finding | None:
+def _answer(evidence: Mapping[str, Any], rule: Rule) -> Finding | None:
     """Accepted or refused, and the errno."""
     call, errno = evidence.get("call") or "the call", evidence.get("errno")
     if errno is None:
         if rule.accept:
             return None
-        return _Finding(
+        return Finding(
             Verdict.WRONGLY_ACCEPTED,
             f"{call} accepted it, expected {' or '.join(rule.errnos)}: {rule.because}",
         )
     if rule.accept:
-        return _Finding(
+        return Finding(
             Verdict.WRONGLY_REFUSED, f"{call} gave {errno}, expected success: {rule.because}"
         )
     if errno not in rule.errnos:
-        return _Finding(
+        return Finding(
             Verdict.WRONG_ERRNO, f"{call} gave {errno}, expected {' or '.join(rule.errnos)}"
         )
     return None
 
 
-def _counted(evidence: Mapping[str, Any], rule: Rule | None) -> list[_Finding]:
+def _counted(evidence: Mapping[str, Any], rule: Rule | None) -> list[Finding]:
     """Pins while held and after the end of life."""
-    found: list[_Finding] = []
-    pins = _part(evidence, "pins")
+    found: list[Finding] = []
+    pins = part(evidence, "pins")
     after = pins.get("after")
-    live = _number(after, "live") if isinstance(after, Mapping) else 0
+    live = number(after, "live") if isinstance(after, Mapping) else 0
     if live > 0:
-        found.append(_Finding(Verdict.LEAK, f"{live} pins are still held at the end, expected 0"))
+        found.append(Finding(Verdict.LEAK, f"{live} pins are still held at the end, expected 0"))
     elif live < 0:
-        found.append(_Finding(Verdict.MISCOUNTED, f"{-live} more pins were released than acquired"))
+        found.append(Finding(Verdict.MISCOUNTED, f"{-live} more pins were released than acquired"))
     during = pins.get("during")
     if not isinstance(during, Mapping):
         return found
-    held, buffer = _number(during, "live"), _part(evidence, "buffer")
+    held, buffer = number(during, "live"), part(evidence, "buffer")
     if evidence.get("errno") is not None:
         # A refusal gives back what it got, the other planes' pages too (err: in __prepare_userptr).
         if held > 0 and live <= 0:
             reason = f"{held} pins are held after the refusal, expected 0"
-            found.insert(0, _Finding(Verdict.LEAK, reason))
+            found.insert(0, Finding(Verdict.LEAK, reason))
         return found
-    own = _number(buffer, "pages") if rule is None or rule.pinned or not rule.accept else 0
-    companions = _number(buffer, "companion_pages")
+    own = number(buffer, "pages") if rule is None or rule.pinned or not rule.accept else 0
+    companions = number(buffer, "companion_pages")
     if rule is not None and rule.by_folio and own:
         own = max(1, min(own, held - companions))
     if held != own + companions:
         planes = f" and {companions} of other planes" if companions else ""
         found.append(
-            _Finding(
+            Finding(
                 Verdict.MISCOUNTED,
                 f"{held} pins while held, expected {own} for the buffer's pages{planes}",
             )
@@ -226,74 +139,74 @@ def _counted(evidence: Mapping[str, Any], rule: Rule | None) -> list[_Finding]:
     return found
 
 
-def _frames(evidence: Mapping[str, Any], rule: Rule | None) -> list[_Finding]:
+def _frames(evidence: Mapping[str, Any], rule: Rule | None) -> list[Finding]:
     """Where the pages were, what they held, and whether the driver has the right ones."""
-    found: list[_Finding] = []
+    found: list[Finding] = []
     accepted = evidence.get("errno") is None
-    pages = _number(_part(evidence, "buffer"), "pages")
-    moved = _number(evidence, "moved_pages")
-    if accepted and moved and _part(evidence, "condition").get("frames_stay", True):
+    pages = number(part(evidence, "buffer"), "pages")
+    moved = number(evidence, "moved_pages")
+    if accepted and moved and part(evidence, "condition").get("frames_stay", True):
         reason = f"{moved} of {pages} pages changed their frame while pinned, expected none"
-        found.append(_Finding(Verdict.MOVED, reason))
-    stayed = _number(evidence, "unsuitable_pages")
+        found.append(Finding(Verdict.MOVED, reason))
+    stayed = number(evidence, "unsuitable_pages")
     if accepted and stayed and (rule is None or rule.must_leave_movable):
         reason = (
             f"{stayed} of {pages} pages are pinned in ZONE_MOVABLE or CMA, expected them to be "
             "migrated out first"
         )
-        found.append(_Finding(Verdict.STAYED, reason))
+        found.append(Finding(Verdict.STAYED, reason))
     found += _flags(evidence)
-    data = _part(evidence, "data")
-    wrong = _number(data, "corrupt_bytes")
+    data = part(evidence, "data")
+    wrong = number(data, "corrupt_bytes")
     if data.get("failed"):
         reason = f"no data arrived: the device gave {data['failed']}"
-        found.append(_Finding(Verdict.CORRUPT, reason))
+        found.append(Finding(Verdict.CORRUPT, reason))
     elif wrong:
         of = f" of {data['bytes']}" if "bytes" in data else ""
-        found.append(_Finding(Verdict.CORRUPT, f"{wrong}{of} bytes are wrong, expected none"))
-    outside = _number(data, "guard_bytes")
+        found.append(Finding(Verdict.CORRUPT, f"{wrong}{of} bytes are wrong, expected none"))
+    outside = number(data, "guard_bytes")
     if outside:
         reason = f"{outside} bytes around the buffer changed, expected none"
-        found.append(_Finding(Verdict.CORRUPT, reason))
+        found.append(Finding(Verdict.CORRUPT, reason))
     if data.get("kept_old_pages") is False:
         reason = "the device has other pages than it had, expected those that were pinned"
-        found.append(_Finding(Verdict.CORRUPT, reason))
+        found.append(Finding(Verdict.CORRUPT, reason))
     if data.get("stale"):
         reason = "the device has other pages than the process, expected the same"
-        found.append(_Finding(Verdict.STALE, reason))
-    second = _part(evidence, "second_pin")
-    changed = _number(second, "changed_frames")
-    if second and second.get("errno") is None and changed and not _number(second, "acquired"):
+        found.append(Finding(Verdict.STALE, reason))
+    second = part(evidence, "second_pin")
+    changed = number(second, "changed_frames")
+    if second and second.get("errno") is None and changed and not number(second, "acquired"):
         reason = (
             f"the second pin took no pages although {changed} frames had changed: the device keeps "
             "the old ones, expected the new ones"
         )
-        found.append(_Finding(Verdict.STALE, reason))
+        found.append(Finding(Verdict.STALE, reason))
     return found
 
 
-def _flags(evidence: Mapping[str, Any]) -> list[_Finding]:
+def _flags(evidence: Mapping[str, Any]) -> list[Finding]:
     """What a driver asked of mm, where its calls were traced (hil/evidence/pincalls.py)."""
     calls = evidence.get("pin_calls") or []
     if evidence.get("errno") is not None:
         return []
-    found: list[_Finding] = []
+    found: list[Finding] = []
     short = [call for call in calls if "FOLL_LONGTERM" not in call["flags"]]
     if short:
         reason = (
             f"{short[0]['function']} was called with flags {short[0]['value']}, expected "
             "FOLL_LONGTERM among them: nothing is migrated out of ZONE_MOVABLE and CMA"
         )
-        found.append(_Finding(Verdict.STAYED, reason))
+        found.append(Finding(Verdict.STAYED, reason))
     return found
 
 
 def _condition(
     cell: Cell, family: str, release: Release, evidence: Mapping[str, Any]
-) -> list[_Finding]:
+) -> list[Finding]:
     """What the condition looked at itself, and found otherwise."""
-    found: list[_Finding] = []
-    for check in _part(evidence, "condition").get("checks") or []:
+    found: list[Finding] = []
+    for check in part(evidence, "condition").get("checks") or []:
         expected = check["expected"]
         if check["verdict"] == Verdict.WRONG_ERRNO:
             # The condition says what the kernel's mm gives; a driver may make another of it.
@@ -311,7 +224,7 @@ def _condition(
         if check["gave"] not in expected:
             wanted = " or ".join(str(value) for value in expected)
             reason = f"{check['what']}: {check['gave']}, expected {wanted}"
-            found.append(_Finding(verdict, reason))
+            found.append(Finding(verdict, reason))
     return found
 
 
@@ -337,7 +250,7 @@ def _rule(
     cell: Cell, family: str, release: Release, evidence: Mapping[str, Any]
 ) -> tuple[Rule | None, str]:
     """The rule, and the memory class that it is for: a condition may make one of another."""
-    answer = _part(_part(evidence, "condition"), "answer")
+    answer = part(part(evidence, "condition"), "answer")
     memory = str(answer.get("like", cell.memory))
     rule = rule_for(family, memory, cell.direction, release, facts(evidence))
     if rule is None or "errnos" not in answer:
@@ -355,7 +268,7 @@ def must_refuse(cell: Cell, family: str, release: Release, evidence: Mapping[str
 
 
 def _unjudged(evidence: Mapping[str, Any]) -> str:
-    pins = _part(evidence, "pins")
+    pins = part(evidence, "pins")
     if not isinstance(pins.get("during"), Mapping) or not isinstance(pins.get("after"), Mapping):
         return "; pins not judged: this kernel has no nr_foll_pin counters"
     return ""
@@ -384,15 +297,15 @@ def judge(
     known = known_for(cell, driver, family, release)
     told = warnings(evidence.get("log") or [])
 
-    def excuse(finding: _Finding) -> Known | None:
+    def excuse(finding: Finding) -> Known | None:
         return next((k for k in known if k.excuses(finding.verdict, evidence, told)), None)
 
-    unfinished = _unfinished(evidence)
+    ended = unfinished(evidence)
     rule, memory = _rule(cell, family, release, evidence)
-    if unfinished is not None:
-        return Judgement(*unfinished, excuse(unfinished), rule)
+    if ended is not None:
+        return Judgement(*ended, excuse(ended), rule)
 
-    found: list[_Finding] = []
+    found: list[Finding] = []
     said = _kernel_said(evidence)
     if said is not None:
         found.append(said)

@@ -50,6 +50,7 @@ class Process:
         access.poke(page, access.peek(page, 1))
         frames.entries(page, mm.PAGE)
         mm.munmap(page, mm.PAGE)
+        base.unmap_all()  # its parent's
         self._before = Footprint.now()
         self._mapped = _mapped()
 

@@ -15,7 +15,7 @@ FLOORS = (
     {"errors", "cells", "verdicts", "tables"},
     {"uapi", "system"},
     {"evidence", "memory", "pinners", "conditions"},
-    {"rules", "judge", "attribution"},
+    {"rules", "judge", "unfinished", "attribution"},
     {"runs"},
     {"report", "lab", "silicon", "bisect", "faults"},
     {"cli", "commands"},

@@ -193,6 +193,7 @@ def test_what_a_cell_may_not_leave(change: Callable[[], object]) -> None:
 
 def test_the_places_of_buffers_are_given_again() -> None:
     def look() -> dict[str, Any]:
+        unmap_all()
         first = place(PAGE)
         place(PAGE)
         unmap_all()
