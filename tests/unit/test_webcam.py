@@ -259,6 +259,22 @@ def test_plugging_in_hands_over_one_end(tmp_path: Path, monkeypatch: pytest.Monk
     connection.close()
 
 
+def test_plugging_in_waits_for_a_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = tmp_path / "status"
+    status.write_text("hs  0000 006 003 00010001 000003 1-1\n")
+    monkeypatch.setattr(usbip, "VHCI", tmp_path)
+    later = threading.Timer(0.05, status.write_text, ("hs  0000 004 000 00000000 000000 0-0\n",))
+    later.start()
+    connection, port = usbip.plug()
+    assert port == 0
+    connection.close()
+    later.join()
+    status.write_text("")
+    monkeypatch.setattr(usbip, "PATIENCE", 0.05)
+    with pytest.raises(OSError, match="every high-speed port"):
+        usbip.plug()
+
+
 def test_a_python_webcam_is_known_by_its_usb_strings(tmp_path: Path) -> None:
     device = tmp_path / "usb1/1-1"
     interface = device / "1-1:1.0"

@@ -11,11 +11,15 @@ import os
 import re
 import socket
 import struct
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 VHCI = Path("/sys/devices/platform/vhci_hcd.0")
 _STATE = Path("/sys/module/vhci_hcd/initstate")
+
+PATIENCE = 5.0
+"""Seconds that the controller may take to have a port free."""
 
 _SUBMIT, _UNLINK, _RET_SUBMIT, _RET_UNLINK = 1, 2, 3, 4
 # All begin with command, sequence number, device, direction, endpoint.
@@ -125,9 +129,21 @@ def free_port(status: str) -> int:
     raise OSError("every high-speed port of vhci_hcd.0 is taken")
 
 
+def _wait_for_port() -> int:
+    """A free port: none is while the controller starts or lets go of what was pulled out."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return free_port((VHCI / "status").read_text())
+        except OSError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.01)
+
+
 def plug() -> tuple[Connection, int]:
     """Plug a device in: the device's end of the connection, and vhci's port; OSError."""
-    port = free_port((VHCI / "status").read_text())
+    port = _wait_for_port()
     ours, theirs = socket.socketpair()
     try:
         # port, socket, device id (bus 1, device port + 1), speed
