@@ -145,10 +145,13 @@ def run(
         if watch >= 0:
             gone = gone or (killed is None and wait(watch, KILL_WAIT))
             os.close(watch)
-        if gone:
-            _, status, usage = os.wait4(pid, 0)
-    if not gone:
-        return End(hung, False, None, None, None)
+        end = reap(pid, hung, killed) if gone else End(hung, False, None, None, None)
+    return end
+
+
+def reap(pid: int, hung: bool, killed: bool | None) -> End:
+    """How a child ended that is gone."""
+    _, status, usage = os.wait4(pid, 0)
     return End(
         hung,
         killed,

@@ -94,14 +94,7 @@ class Worker:
             # It may still write when its call comes back.
             self.board = Board()
             return End(hung, False, None, None, None)
-        _, status, usage = os.wait4(pid, 0)
-        return End(
-            hung,
-            killed,
-            os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
-            os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
-            usage.ru_stime,
-        )
+        return child.reap(pid, hung, killed)
 
     def _start(self) -> socket.socket:
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
