@@ -146,23 +146,23 @@ class NumaBalancing(Condition):
         "alone (80d47f5de5e3, 5.17 and 5.10.y)"
     )
     slow = True
+    _switch = "/proc/sys/kernel/numa_balancing"
     _folder = "/sys/kernel/debug/sched/numa_balancing"
 
     def before(self, scene: Scene) -> None:
+        if not value(self._switch):
+            raise NotApplicableError(f"no {self._switch}: needs CONFIG_NUMA_BALANCING, two nodes")
         prefer(None)  # mm/mempolicy.c vma_policy_mof: with a policy of its own none is scanned
         node = other_node(scene)
         mm.move_pages(addresses(scene), node)
         scene.facts["node"] = node
 
     def during(self, scene: Scene) -> None:
-        switch = "/proc/sys/kernel/numa_balancing"
-        if not value(switch):
-            raise NotApplicableError(f"no {switch}: needs CONFIG_NUMA_BALANCING and two nodes")
         wanted: dict[str, tuple[str, ...]] = {}
         for name, text in (("scan_delay_ms", "1"), ("scan_period_min_ms", "10")):
             if value(f"{self._folder}/{name}"):
                 wanted[f"{self._folder}/{name}"] = (text,)
-        wanted[switch] = ("1",)
+        wanted[self._switch] = ("1",)
         before = _counted("numa_pte_updates")
         with switched(scene.bench.guard, wanted):
             # kernel/sched/fair.c init_numa_balancing: a new process is first scanned after the

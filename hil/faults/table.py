@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hil.errors import HilError
-from hil.faults.catalogue import Fault
+from hil.faults.catalogue import UNCHANGED, Fault
 from hil.faults.hunt import GOOD, Came, Result
 from hil.lab.board import ROOT
 from hil.report.text import fit
@@ -69,9 +69,9 @@ def show(console: Console, results: Sequence[Result]) -> None:
 
 def summary(results: Sequence[Result]) -> str:
     """One line with the counts."""
-    faults = [one for one in results if one.came not in (Came.CLEAN, Came.NOT_CLEAN)]
+    faults = [one for one in results if one.fault != UNCHANGED]
     caught = sum(one.came is Came.CAUGHT for one in faults)
-    controls = [one for one in results if one not in faults]
+    controls = [one for one in results if one.fault == UNCHANGED]
     clean = sum(one.came is Came.CLEAN for one in controls)
     seconds = sum(one.seconds for one in results)
     return (

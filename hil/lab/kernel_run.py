@@ -30,6 +30,7 @@ from hil.runs.folder import RunFolder
 from hil.runs.journal import Journal
 from hil.runs.stream import Cells
 from hil.runs.suite import DEADLINE
+from hil.system import version
 
 DEFAULT_BOARD = "virtual-x86"
 DEFAULT_KERNEL = "debian:6.12"
@@ -320,6 +321,7 @@ def _facts(
             "qemu": options.qemu,
         },
         "versions": {
+            "suite": version.told(),
             "python": platform.python_version(),
             "qemu": virtual.qemu,
             "kernel": f"{virtual.kernel.release} {virtual.kernel.package_version}".strip(),

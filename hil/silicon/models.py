@@ -13,7 +13,7 @@ from hil.silicon.device import PciDevice
 from hil.silicon.registers import RegisterDevice
 
 NAMES = {
-    "g2d": "hil.silicon.g2d.device:G2d",
+    "g2d": "hil.silicon.g2d:G2d",
     "gaudi": "hil.silicon.gaudi.card:Gaudi",
     "goya": "hil.silicon.gaudi.goya:Goya",
     "tw68": "hil.silicon.tw68:Tw68",

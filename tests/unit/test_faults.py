@@ -204,6 +204,12 @@ def test_the_table_on_the_terminal() -> None:
     assert table.line(RESULTS[1]) == "f: caught, 3 leak; why (1.5 s)"
 
 
+def test_a_control_that_could_not_run_is_no_fault() -> None:
+    lost = Result("unchanged", "virtual-gaudi", Came.NOT_RUN, reason="no such board")
+    told = table.summary([*RESULTS, lost])
+    assert told.startswith("1 of 3 faults caught by their name, 1 of 2 unchanged builds clean")
+
+
 def test_the_table_in_the_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{table._BEGIN}\nold\n{table._END}\nafter\n")

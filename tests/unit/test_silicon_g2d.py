@@ -9,9 +9,11 @@ import struct
 
 import pytest
 
-from hil.silicon.g2d import device, engine, pixels
-from hil.silicon.g2d.device import SIZE, G2d
-from hil.silicon.g2d.engine import Engine
+from hil.silicon import g2d as device
+from hil.silicon import g2d_engine as engine
+from hil.silicon import g2d_pixels as pixels
+from hil.silicon.g2d import SIZE, G2d
+from hil.silicon.g2d_engine import Engine
 from hil.silicon.guest_memory import BusError, GuestMemory, Part
 from hil.silicon.registers import Registers
 

@@ -90,13 +90,14 @@ def source(kernel: Kernel, paths: Sequence[str], say: Say) -> Source:
     _need_package(kernel)
     package = f"linux-source-{versions.series(kernel.version)}"
     version = kernel.package_version
-    place = _source_place(kernel, f"{package} {version}", paths)
+    name = f"{package} {version}"
+    place = _source_place(kernel, name, paths)
     if not place.exists():
         archive = Archive(kernel.arch, say)
         archive.ensure(daily=False)
         version = beside(archive, package, version)
-    name = f"{package} {version}"
-    place = _source_place(kernel, name, paths)
+        name = f"{package} {version}"
+        place = _source_place(kernel, name, paths)
     if place.exists():
         return Source(place, name)
     with cache.lock(f"sources-{place.name}"):

@@ -17,8 +17,8 @@ import logging
 import struct
 from collections.abc import Mapping
 
-from hil.silicon.g2d.engine import Engine, HungError
-from hil.silicon.g2d.pixels import UnsupportedError
+from hil.silicon.g2d_engine import Engine, HungError
+from hil.silicon.g2d_pixels import UnsupportedError
 from hil.silicon.guest_memory import BusError, GuestMemory
 from hil.silicon.registers import RegisterDevice
 

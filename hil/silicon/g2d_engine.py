@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from hil.silicon.g2d import pixels
-from hil.silicon.g2d.pixels import UnsupportedError
+from hil.silicon import g2d_pixels as pixels
+from hil.silicon.g2d_pixels import UnsupportedError
 from hil.silicon.guest_memory import GuestMemory
 
 BITBLT_COMMAND = 0x104
