@@ -46,6 +46,8 @@ class _Race(Condition):
 
     def pin(self, scene: Scene) -> PinResult:
         session, answers = scene.session, Counter[int]()
+        session.free()  # a driver that can't is no matter for turns, whatever the thread does
+        session.renew()
         until = time.monotonic() + _SECONDS
         left = 0
         for _turn in range(_TURNS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hil.memory import proof, shmem
+from hil.memory import proof, shmem, thp
 from hil.memory.anonymous import filled
 from hil.memory.base import PAGE, Buffer, memory_class, round_up
 from hil.uapi import mm
@@ -49,6 +49,11 @@ def readonly_shared(bench: Bench, length: int, direction: Direction) -> Buffer:
 @memory_class("prot-none", "private anonymous memory, written and then PROT_NONE")
 def prot_none(bench: Bench, length: int, direction: Direction) -> Buffer:
     return _bad_page(_protect(filled(length), mm.PROT_NONE, "---p"), 0)
+
+
+@memory_class("thp-prot-none", "whole transparent huge pages, written and then PROT_NONE")
+def thp_prot_none(bench: Bench, length: int, direction: Direction) -> Buffer:
+    return _bad_page(_protect(thp.thp(bench, length, direction), mm.PROT_NONE, "---p"), 0)
 
 
 @memory_class("prot-none-shared", "shared anonymous memory, written and then PROT_NONE")

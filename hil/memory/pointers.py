@@ -47,3 +47,11 @@ def zero_length(bench: Bench, length: int, direction: Direction) -> Buffer:
     buffer = filled(length)
     buffer.length = 0
     return buffer
+
+
+@memory_class("too-short", "ordinary memory, handed over with half the length that a frame needs")
+def too_short(bench: Bench, length: int, direction: Direction) -> Buffer:
+    buffer = filled(length)
+    buffer.length = max(length // 2, 1)
+    buffer.proof["needed"] = length
+    return buffer

@@ -38,7 +38,7 @@ class Known(NamedTuple):
     log: str
     """When set: each of the kernel's warnings has this text (for the verdict kernel-warning)."""
     said: str
-    """When set: some line of the kernel's log during the cell has this text."""
+    """When set: some line of the kernel's log during the cell, or of a dead machine's console."""
     fact: str
     """When set: this fact of the buffer is true."""
     once: bool
@@ -61,7 +61,8 @@ class Known(NamedTuple):
 
     def met(self, evidence: Mapping[str, Any]) -> bool:
         """Does the evidence meet the conditions that do not hang on the verdict?"""
-        if self.said and not any(self.said in str(line) for line in evidence.get("log") or ()):
+        lines = [*(evidence.get("log") or ()), *(evidence.get("console") or ())]
+        if self.said and not any(self.said in str(line) for line in lines):
             return False
         facts = (evidence.get("buffer") or {}).get("facts") or {}
         if self.fact and not facts.get(self.fact):

@@ -47,6 +47,7 @@ CLASSES = [
     ),
     *words("device-dax pci-bar v4l2-mmap-buffer udmabuf drm-dumb-buffer"),
     *words("readonly-private readonly-shared prot-none prot-none-shared prot-none-middle"),
+    *words("thp-prot-none too-short"),
     *words("unmapped-first unmapped-middle unmapped-last memfd-beyond-eof ext4-beyond-eof"),
     *words("ext4-private-beyond-eof userfaultfd-handler userfaultfd-user-mode-only"),
     *words("userfaultfd-sigbus anonymous-movable memfd-movable thp-movable"),
@@ -130,6 +131,7 @@ def test_every_row_says_where_it_comes_from(each: Table) -> None:
         ("readonly-private/capture", "6.1.192: accept", "6.2: EFAULT"),
         ("ext4-shared-readonly/output", "6.1.192: EFAULT", "6.2: accept"),
         ("prot-none/output", "6.1.192: accept", "6.2: EFAULT"),
+        ("thp-prot-none/output", "6.1.192: accept", "6.2: EFAULT"),
         ("prot-none-middle/output", "6.1.192: accept", "6.2: EFAULT"),
         ("userfaultfd-handler/capture", "5.11.22: accept", "5.12: EINVAL"),
         ("userfaultfd-handler/capture", "6.1.192: EFAULT", "6.2: accept"),
@@ -166,6 +168,7 @@ def test_stable_points(where: str, before: str, after: str) -> None:
         ("kernel-address", "EFAULT"),
         ("null-pointer", "EFAULT"),
         ("zero-length", "EINVAL"),
+        ("too-short", "EINVAL"),
         ("remapped-same-address", "accept"),
     ],
 )

@@ -86,6 +86,16 @@ static void make(size_t need)
 	fill(address, length);
 }
 
+/*@ thp-prot-none: thp-pages fill */
+static void make(size_t need)
+{
+	length = UP(need, HUGE);
+	address = huge_pages(length);
+	fill(address, length);
+	if (mprotect(address, length, PROT_NONE))
+		cannot("mprotect: %s", strerror(errno));
+}
+
 /*@ thp-part: thp-pages fill */
 static void make(size_t need)
 {
@@ -452,6 +462,14 @@ static void make(size_t need)
 	address = single(UP(need, PAGE));
 	fill(address, UP(need, PAGE));
 	length = 0;
+}
+
+/*@ too-short: single fill */
+static void make(size_t need)
+{
+	address = single(UP(need, PAGE));
+	fill(address, UP(need, PAGE));
+	length = need / 2 ? need / 2 : 1;
 }
 
 /*@ swapped-out: single fill */
