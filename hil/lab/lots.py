@@ -11,6 +11,8 @@ CELLS_A_GUEST = 20
 """With fewer cells, another guest costs more than it brings."""
 _MOST = 32
 """Cells in a lot: asking for the next one costs a guest less than a cell."""
+_FEW = 4
+"""Cells for each guest that are left when the last lots are handed out."""
 
 
 class Lots:
@@ -29,6 +31,11 @@ class Lots:
 
     def __len__(self) -> int:
         return len(self._shared) + len(self._alone)
+
+    @property
+    def nearly_over(self) -> bool:
+        """Whether the guests have the last lots, or will have them soon."""
+        return len(self._shared) <= _FEW * self.guests
 
     @property
     def worth_a_guest(self) -> bool:

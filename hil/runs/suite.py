@@ -70,6 +70,10 @@ class Suite:
         self._calls: dict[tuple[str, ...], PinCalls | None] = {}
         self._answers: dict[str, Answers | None] = {}
         self._worker: Worker | None = None
+        self._last: Record | None = None
+        """The last record of a cell that ran in the worker."""
+        self._unsaid: list[str] = []
+        """What the kernel warned of when a worker's process ended."""
 
     @property
     def bench(self) -> Bench:
@@ -199,6 +203,8 @@ class Suite:
         )
         if made["known"] is not None and made["known"]["rearm"]:
             made["known"]["rearm"] = log.rearm()
+        if not alone:
+            self._last = made
         return made
 
     def _act(self, cell: Cell, pinner: Pinner) -> Act:
@@ -229,8 +235,27 @@ class Suite:
 
     def _dismiss(self) -> None:
         """What a worker was forked with is out of date."""
-        if self._worker is not None:
-            self._worker.dismiss()
+        if self._worker is not None and self._worker.used:
+            self._unsaid += trial.last_words(self._worker)
+
+    def settle(self) -> Record | None:
+        """End the process that cells share; when the kernel warns of it, the last one's new record.
+
+        It is the last that ran there that is blamed: the process ended well after it, or would
+        have.  Evidence has ``settled`` then.
+        """
+        self._dismiss()
+        lines, self._unsaid = self._unsaid, []
+        last, self._last = self._last, None
+        if last is None or not lines:
+            return None
+        cell = Cell.parse(last["cell"])
+        pinner = self.pinners.get(cell.pinner) or self.control
+        assert pinner is not None
+        evidence = {**last["evidence"], "log": [*last["evidence"]["log"], *lines], "settled": True}
+        return make_record(
+            cell, pinner.driver, pinner.family, self.release, evidence, seconds=last["seconds"]
+        )
 
     def _traced(self, pinner: Pinner) -> PinCalls | None:
         """The probes on what a pinner's driver pins with, armed when its first cell runs."""

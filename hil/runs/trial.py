@@ -128,6 +128,19 @@ def run(act: Act, *, deadline: float, worker: Worker | None = None) -> Evidence:
     return evidence
 
 
+def last_words(worker: Worker) -> list[str]:
+    """End a worker's process; the kernel's lines if it warns of what it finds as the process goes.
+
+    kernel/fork.c check_mm: counters of pages and page tables that are wrong tell of themselves
+    only then.
+    """
+    _, kernel_log = ready()
+    kernel_log.skip()
+    worker.dismiss()
+    lines = kernel_log.lines()
+    return lines if log.warnings(lines) else []
+
+
 def order(act: Act) -> str:
     """What a worker is told: the cell, and what its random numbers begin with."""
     return json.dumps([act.cell.id, act.bench.seed])
@@ -158,6 +171,7 @@ def _merge(stage: str, early: Evidence, late: Evidence) -> Evidence:
         "data": None,
         "note": None,
         "condition": None,
+        "settled": False,
         "seconds": {},
     }
     for part in (early, late):

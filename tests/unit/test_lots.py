@@ -34,6 +34,18 @@ def test_the_last_lots_are_small_when_guests_share() -> None:
     assert sizes[-3:] == [1, 1, 1]
 
 
+def test_it_is_nearly_over_for_each_guest_before_it_is_for_all() -> None:
+    lots = Lots(CELLS, alone=CELLS[:5])
+    lots.guests = 2
+    seen = []
+    while len(lots) > 5:
+        lots.take(fresh=False)
+        seen.append(lots.nearly_over)
+    assert not seen[0]
+    assert seen[-1]
+    assert seen.count(True) >= 4
+
+
 def test_cells_that_may_wreck_the_guest_come_last_each_in_a_fresh_one() -> None:
     lots = Lots(CELLS, alone=CELLS[10:12])
     shared = [cell for lot in iter(lambda: lots.take(fresh=False), Counter()) for cell in lot]

@@ -273,6 +273,22 @@ def test_a_hang_on_a_starved_host_is_tried_once_more(tmp_path: Path) -> None:
     assert [vm.orders[0] for vm in lab.vms] == [A, A, B]
 
 
+@pytest.mark.parametrize("verdict", ["kernel-warning", "ok"])
+def test_what_the_end_of_a_process_shows_is_the_last_cells_second_record(
+    tmp_path: Path, verdict: str
+) -> None:
+    late = json.loads(record(A, verdict))
+    late["evidence"] = {"settled": True}
+    rest = [*cell(B), FINISHED, *cell(C), FINISHED]
+    first = FakeVm([*cell(A), json.dumps(late).encode(), FINISHED, *rest])
+    lab = Lab(tmp_path, first, FakeVm(rest))
+    lab.guests = 2  # lots of one cell
+    found = verdicts(lab.run())
+    assert found == [(A, "ok"), (A, verdict), (B, "ok"), (C, "ok")]
+    assert lab.notes == [f"the kernel warned when the process of {A} ended"]
+    assert len(lab.to_start) == (verdict == "ok"), "what was warned of leaves no guest to go on"
+
+
 @pytest.mark.parametrize("verdict", ["hang", "kernel-warning", "crash"])
 def test_an_unfit_guest_is_replaced(tmp_path: Path, verdict: str) -> None:
     lab = Lab(

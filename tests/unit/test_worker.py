@@ -147,6 +147,26 @@ def test_an_interrupt_ends_the_child(made: Worker, monkeypatch: pytest.MonkeyPat
     assert not Path(f"/proc/{pid}").exists()
 
 
+def test_last_words_are_warnings_only(made: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Log:
+        said: tuple[str, ...] = ("[ 1.0] usb 1-1: new device",)
+
+        def skip(self) -> None:
+            assert made.used
+
+        def lines(self) -> list[str]:
+            assert not made.used
+            return list(self.said)
+
+    fake = Log()
+    monkeypatch.setattr(trial, "ready", lambda: (made.board, fake))
+    done(made, "a")
+    assert trial.last_words(made) == []
+    fake.said = (*fake.said, "[ 1.1] BUG: Bad rss-counter state")
+    done(made, "a")
+    assert trial.last_words(made) == list(fake.said)
+
+
 # --- is it what it was? ---------------------------------------------------------------------------
 
 
@@ -304,6 +324,34 @@ def test_what_fails_in_a_new_process_is_told() -> None:
     made = suite.run(_cell("memfd"))
     assert made["verdict"] == Verdict.HARNESS_ERROR
     assert "no room" in made["reason"]
+
+
+@ROOT
+@needs_control
+def test_what_the_kernel_says_when_the_process_ends_is_the_last_cells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    suite = Suite(devices=(io_uring.NAME,))
+    said = ["[ 1.0] BUG: Bad rss-counter state mm:3 type:MM_FILEPAGES val:-1"]
+    assert suite.settle() is None, "nothing ran"
+    first = suite.run(_cell("anonymous"))
+    suite.run(_cell("over-memlock"))
+    assert suite._worker is not None
+    pid = suite._worker._pid
+    assert suite.settle() is None, "nothing was said"
+    assert not Path(f"/proc/{pid}").exists()
+    suite.run(_cell("anonymous"))
+    monkeypatch.setattr(trial, "last_words", lambda worker: worker.dismiss() or said)
+    suite.forget()  # a process that ended meanwhile
+    monkeypatch.undo()
+    late = suite.settle()
+    assert late is not None
+    assert late["cell"] == first["cell"] == _cell("anonymous").id
+    assert late["verdict"] == Verdict.KERNEL_WARNING
+    assert "Bad rss-counter" in late["reason"]
+    assert late["evidence"]["settled"]
+    assert unfit(late)
+    assert suite.settle() is None
 
 
 # --- warnings of once a boot ----------------------------------------------------------------------
