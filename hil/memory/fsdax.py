@@ -150,10 +150,11 @@ def _align(fd: int, length: int) -> None:
         frame = proof.Sight(address, PAGE).frames[0]
     finally:
         mm.munmap(address, PAGE)
-    front = -frame * PAGE % HUGE
+    # All of a huge page where it is on a border already: the page looked at has an entry of its
+    # own in the file, with which no PMD fits (fs/dax.c grab_mapping_entry), until it is cut off.
+    front = -frame * PAGE % HUGE or HUGE
     try:
-        if front:
-            mm.fallocate(fd, mm.FALLOC_FL_COLLAPSE_RANGE, 0, front)
+        mm.fallocate(fd, mm.FALLOC_FL_COLLAPSE_RANGE, 0, front)
         os.ftruncate(fd, length)
     except OSError as error:
         raise NotApplicableError(f"a file cannot be cut at its front: {error.strerror}") from error
