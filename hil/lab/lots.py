@@ -11,8 +11,6 @@ CELLS_A_GUEST = 20
 """With fewer cells, another guest costs more than it brings."""
 _MOST = 32
 """Cells in a lot: asking for the next one costs a guest less than a cell."""
-_FEW = 4
-"""Cells for each guest that are left when the last lots are handed out."""
 
 
 class Lots:
@@ -34,8 +32,8 @@ class Lots:
 
     @property
     def nearly_over(self) -> bool:
-        """Whether the guests have the last lots, or will have them soon."""
-        return len(self._shared) <= _FEW * self.guests
+        """Whether the lot that was taken last may be the last one of its guest."""
+        return len(self._shared) < self.guests
 
     @property
     def worth_a_guest(self) -> bool:

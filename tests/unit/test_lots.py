@@ -41,9 +41,10 @@ def test_it_is_nearly_over_for_each_guest_before_it_is_for_all() -> None:
     while len(lots) > 5:
         lots.take(fresh=False)
         seen.append(lots.nearly_over)
-    assert not seen[0]
-    assert seen[-1]
-    assert seen.count(True) >= 4
+    assert seen[-4:] == [False, False, True, True]
+    lots = Lots(CELLS)
+    while lots.take(fresh=False):
+        assert lots.nearly_over is (len(lots) == 0)
 
 
 def test_cells_that_may_wreck_the_guest_come_last_each_in_a_fresh_one() -> None:
