@@ -10,6 +10,7 @@ this order: ``enter`` (before the memory is made), ``before`` the call under tes
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from errno import errorcode
@@ -206,6 +207,12 @@ class Condition:
 
     def after(self, scene: Scene) -> None:
         """When the pins have gone, or should have."""
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write to a pipe all that there is, however little it takes at a time."""
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 def tried(call: Callable[..., object], *arguments: object) -> str:

@@ -13,7 +13,7 @@ from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hil.conditions.base import Condition, tried
+from hil.conditions.base import Condition, tried, write_all
 from hil.conditions.userfault import armed
 from hil.errors import NotApplicableError
 from hil.evidence import data, frames
@@ -146,7 +146,7 @@ def _by_another(
                     passing = error.errno or -1
             answer = _ANSWER.pack(result.errno, result.companion_pages, passing)
             words = frames.entries(scene.buffer.address, scene.buffer.length)
-            _write(tell, answer + len(words).to_bytes(8, sys.byteorder) + words.tobytes())
+            write_all(tell, answer + len(words).to_bytes(8, sys.byteorder) + words.tobytes())
             if then == "wait":
                 signal.pause()
         finally:
@@ -166,11 +166,6 @@ def _by_another(
     if not errno:
         scene.session.extra_pages = max(scene.session.extra_pages, companions)
     return pid, PinResult(scene.session.call, errno, companions)
-
-
-def _write(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
 
 
 class FdPassed(Condition):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from hil.conditions.base import Condition
+from hil.conditions.base import Condition, write_all
 from hil.memory.base import pattern
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ def _serve(buffer: Buffer, size: int, ask: int, tell: int) -> None:
             buffer.write(pattern(size, start=199))
             os.write(tell, b".")
             continue
-        data = buffer.read(size)
-        while data:
-            data = data[os.write(tell, data) :]
+        write_all(tell, buffer.read(size))
 
 
 def _size(scene: Scene) -> int:
